@@ -1,0 +1,76 @@
+# The grokking companion. Every target works as the first command in a fresh clone:
+# what it needs is installed into .venv first, and costs nothing when it is there.
+
+.DEFAULT_GOAL := help
+.PHONY: help book test env check lab serve bench clean
+
+VENV := .venv
+PY   := $(VENV)/bin/python
+PORT ?= 8000
+
+# Read by `make book`. Handed over in the environment, so that quotes in P survive.
+export PROFILE ONLY P FRESH JOBS
+
+help:
+	@echo "make book    execute the notebooks, render the site         (environment included)"
+	@echo "             PROFILE=smoke|laptop|paper   ONLY=notebook   JOBS=n"
+	@echo "             P=\"name=value ...\"           FRESH=1 trains everything again"
+	@echo "make test    the tests"
+	@echo "make check   lint, format, types, notebooks without outputs"
+	@echo "make env     only the environment, in $(VENV)"
+	@echo "make lab     JupyterLab on the notebooks"
+	@echo "make serve   the built site on http://localhost:$(PORT)"
+	@echo "make bench   the benchmarks"
+	@echo "make clean   delete what was built, never the records"
+	@echo
+	@echo "PYTHON=/path/to/python chooses the interpreter, PIP_FLAGS=... is handed to pip."
+
+book: $(VENV)/.ready-book
+	@$(PY) -m book.build
+
+test: $(VENV)/.ready-test
+	$(PY) -m pytest
+
+check: $(VENV)/.ready-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright
+	$(PY) -m nbstripout --verify $$(find book -name '*.ipynb' -not -path '*/.*')
+
+env: $(VENV)/.ready-book
+
+lab: $(VENV)/.ready-lab
+	$(PY) -m jupyterlab book
+
+serve:
+	@test -f build/site/index.html || { echo "no site yet: run make book first" >&2; exit 1; }
+	@echo "http://localhost:$(PORT)  (Ctrl-C stops it)"
+	@$(PY) -m http.server --bind 127.0.0.1 --directory build/site $(PORT)
+
+bench: $(VENV)/.ready-book
+	$(PY) -m grokking_core bench --json
+
+clean:
+	rm -rf build *.egg-info .pytest_cache .ruff_cache
+
+# One environment; a stamp for each set of extras, renewed when what it was made from changes.
+$(VENV)/.ready-%: pyproject.toml constraints.txt | $(PY)
+	@echo "Installing what '$*' needs into $(VENV) (a few minutes, once) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check --prefer-binary $(PIP_FLAGS) \
+		--constraint constraints.txt --editable ".[$*]"
+	@touch $(VENV)/.ready-book $@
+
+define PYTHON_CHECK
+import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+endef
+
+$(PY):
+	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
+		if $$python -c '$(PYTHON_CHECK)' 2>/dev/null; then \
+			echo "Making $(VENV) with $$($$python --version) ($$(command -v $$python))"; \
+			exec $$python -m venv $(VENV); \
+		fi; \
+	done; \
+	echo "No Python 3.11, 3.12 or 3.13 with its venv module was found (on Debian and Ubuntu:" >&2; \
+	echo "apt install python3-venv). Name one with: make PYTHON=/path/to/python" >&2; \
+	exit 1
