@@ -1,0 +1,375 @@
+"""`make book`: execute the notebooks with papermill, render the site, say what was done.
+
+A notebook whose source, parameters, package and output are unchanged is not executed again, and a
+site whose pages are unchanged is not rendered again. Whatever fails leaves the last good notebook
+and the last good site where they were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from book import parameters
+from book.parameters import WrongUse
+
+PROVENANCE = "application/vnd.grokking.provenance+json"
+REPORT_SECONDS = 15  # between two lines about the notebooks under way
+LOST_PORT = ("Address already in use", "Kernel died before replying to kernel_info")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are, from the repository's root."""
+
+    root: Path
+
+    @property
+    def book(self) -> Path:
+        """The sources: pages, notebooks, profiles."""
+        return self.root / "book"
+
+    @property
+    def build(self) -> Path:
+        """All that is built; deleting it loses no result."""
+        return self.root / "build"
+
+    @property
+    def site(self) -> Path:
+        """The last good site."""
+        return self.build / "site"
+
+    def notebooks(self) -> dict[str, Path]:
+        """Return the notebooks' sources by name, in the order of their paths."""
+        found = sorted(self.book.rglob("*.ipynb"))
+        return {p.stem: p for p in found if not any(part.startswith(".") for part in p.parts)}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook to have executed, with these parameters."""
+
+    name: str
+    source: Path
+    values: dict[str, Any]  # the parameters that differ from the notebook's own
+    output: Path  # the executed notebook
+    inputs: str  # hash of all that decides the output
+
+    @property
+    def stamp(self) -> Path:
+        """The file that says what the output was made from."""
+        return self.output.with_suffix(".stamp")
+
+    def is_current(self) -> bool:
+        """Return whether the output is there, untouched, and made from these inputs."""
+        if not (self.output.is_file() and self.stamp.is_file()):
+            return False
+        return self.stamp.read_text() == stamp_of(self)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the closing table."""
+
+    name: str
+    state: str  # executed, FAILED, unchanged, kept, not executed
+    seconds: float | None = None
+    read: int | None = None  # runs read from records
+    trained: int | None = None  # runs trained
+
+
+def digest(files: Iterable[Path], root: Path, *more: object) -> str:
+    """Return a hash of the files (names below `root`, contents) and of what else is given."""
+    total = hashlib.sha256(json.dumps(more, sort_keys=True).encode())
+    for file in sorted(files):
+        total.update(f"\0{file.relative_to(root)}\0".encode())
+        total.update(hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def stamp_of(job: Job) -> str:
+    """Return what the stamp of an up-to-date output says."""
+    return f"{job.inputs}\n{digest([job.output], job.output.parent)}\n"
+
+
+def plan(places: Places, profile: str, given: str, only: str | None = None) -> list[Job]:
+    """Return a job for every notebook, all parameters checked; `given` holds for `only`, or all.
+
+    Raises
+    ------
+    WrongUse
+        For an unknown profile, notebook or parameter, or a value of the wrong type.
+    """
+    sources = places.notebooks()
+    known = {name: parameters.read_parameters(source) for name, source in sources.items()}
+    if only and only not in known:
+        raise WrongUse(f"ONLY={only} is unknown; the notebooks are: {', '.join(known)}")
+    values = parameters.load_profile(places.book / "profiles" / f"{profile}.yml", known)
+    asked = {only: known[only]} if only else known
+    values |= parameters.assign(values, parameters.parse_assignments(given), asked)
+    core = sorted((places.root / "grokking_core").rglob("*.py"))
+    jobs = []
+    for name, source in sources.items():
+        inputs = digest([source, *core], places.root, profile, values[name])
+        output = places.build / "executed" / source.relative_to(places.book)
+        jobs.append(Job(name, source, values[name], output, inputs))
+    return jobs
+
+
+def execute_all(jobs: list[Job], places: Places, workers: int, env: dict[str, str]) -> list[Row]:
+    """Execute the jobs, `workers` at a time, each in processes of its own; return their rows."""
+    rows = []
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        under_way = {pool.submit(execute, job, places, env): job for job in jobs}
+        try:
+            while under_way:
+                done, _ = wait(under_way, timeout=REPORT_SECONDS, return_when="FIRST_COMPLETED")
+                rows += [_finished(future, under_way.pop(future)) for future in done]
+                if not done:
+                    for future, job in under_way.items():
+                        if future.running():
+                            print(f"{job.name}: {last_line(log_of(job, places))}", flush=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return rows
+
+
+def _finished(future: Future[Row], job: Job) -> Row:
+    row = future.result()
+    print(f"{job.name}: {row.state} in {row.seconds:.0f} s", flush=True)
+    return row
+
+
+def execute(job: Job, places: Places, env: dict[str, str]) -> Row:
+    """Execute one notebook to a temporary name; rename it and stamp it if that succeeded."""
+    log = log_of(job, places)
+    partial = places.build / "running" / f"{job.name}.ipynb"
+    values = partial.with_suffix(".yml")
+    for folder in (log.parent, partial.parent, job.output.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    values.write_text(yaml.safe_dump(job.values))
+    command = [sys.executable, "-m", "papermill", str(job.source), str(partial)]
+    command += ["-f", str(values), "--cwd", str(job.source.parent)]
+    command += ["--kernel", "python3", "--language", "python", "--log-output", "--no-progress-bar"]
+    start = time.monotonic()
+    for _ in range(2):
+        with log.open("w") as out:
+            status = subprocess.run(
+                command, stdout=out, stderr=out, env=env, check=False
+            ).returncode
+        if status == 0 or not any(words in log.read_text() for words in LOST_PORT):
+            break
+    seconds = time.monotonic() - start
+    if status != 0:
+        print(failure(partial, log), file=sys.stderr, flush=True)
+        return Row(job.name, "FAILED", seconds)
+    os.replace(partial, job.output)
+    job.stamp.write_text(stamp_of(job))
+    counts = provenance(job.output)
+    return Row(job.name, "executed", seconds, counts.get("read"), counts.get("trained"))
+
+
+def log_of(job: Job, places: Places) -> Path:
+    """Return the file that takes what the notebook prints while it runs."""
+    return places.build / "logs" / f"{job.name}.log"
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log; a progress bar's carriage returns separate lines too."""
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    return lines[-1] if lines else "starting"
+
+
+def code_cells(notebook: Path) -> list[dict]:
+    """Return the code cells of a notebook as dictionaries."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def failure(partial: Path, log: Path) -> str:
+    """Return the source and the error of the cell that failed, or of the one the kernel died in."""
+    cells = code_cells(partial) if partial.is_file() else []
+    begun = [cell for cell in cells if cell["metadata"].get("papermill", {}).get("start_time")]
+    if not begun:
+        return f"\n{partial}: failed\n\n{_indent(_tail(log))}\n"
+    cell = begun[-1]  # a dead kernel leaves no error in it, and calls it completed
+    errors = [out for out in cell["outputs"] if out["output_type"] == "error"]
+    said = "\n".join(errors[0]["traceback"]) if errors else _tail(log)
+    source = _indent("".join(cell["source"]))
+    return f"\n{partial}: this cell failed\n\n{source}\n\n{_indent(said)}\n"
+
+
+def _tail(log: Path, lines: int = 25) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _indent(text: str) -> str:
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    return "\n".join(f"    {line}" for line in plain.splitlines())
+
+
+def provenance(notebook: Path) -> dict[str, Any]:
+    """Return what the provenance cell of an executed notebook says; empty without one."""
+    bundles = [out.get("data", {}) for cell in code_cells(notebook) for out in cell["outputs"]]
+    found = [data[PROVENANCE] for data in bundles if PROVENANCE in data]
+    return found[-1] if found else {}
+
+
+def stage(places: Places, jobs: list[Job]) -> Path:
+    """Lay out what Jupyter Book reads: the pages, and each notebook as last executed."""
+    pages = places.build / "book"
+    shutil.rmtree(pages, ignore_errors=True)
+    skip = shutil.ignore_patterns("*.py", "__pycache__", ".*", "profiles", "records")
+    shutil.copytree(places.book, pages, ignore=skip)
+    for job in jobs:
+        if job.output.is_file():
+            shutil.copyfile(job.output, pages / job.source.relative_to(places.book))
+    return pages
+
+
+def render(places: Places, pages: Path, strict: bool) -> str | None:
+    """Render the site beside the last good one and swap them; return what went wrong, or None."""
+    fresh = places.build / "rendering"
+    shutil.rmtree(fresh, ignore_errors=True)
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(pages)]
+    command += ["--config", str(places.root / "_config.yml"), "--path-output", str(fresh)]
+    command += ["-W", "-n", "--keep-going"] if strict else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    log = places.build / "logs" / "render.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(done.stdout + done.stderr)
+    if done.returncode != 0:
+        told = [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+        return "\n".join(told) or _tail(log)
+    old = places.build / "site.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if places.site.exists():
+        os.replace(places.site, old)
+    os.replace(fresh / "_build" / "html", places.site)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(fresh)
+    return None
+
+
+def render_if_changed(places: Places, jobs: list[Job]) -> Row:
+    """Render the site if a page, an output or the configuration is new; return its row."""
+    pages = stage(places, jobs)
+    files = [file for file in pages.rglob("*") if file.is_file()]
+    inputs = digest([*files, places.root / "_config.yml"], places.root)
+    stamp = places.site / ".stamp"
+    if stamp.is_file() and stamp.read_text() == inputs:
+        return Row("the site", "unchanged")
+    start = time.monotonic()
+    # Without their outputs, notebooks lack the figures that other pages refer to.
+    error = render(places, pages, strict=all(job.output.is_file() for job in jobs))
+    if error:
+        print(f"\nThe site could not be rendered:\n{_indent(error)}\n", file=sys.stderr)
+        return Row("the site", "FAILED", time.monotonic() - start)
+    stamp.write_text(inputs)
+    return Row("the site", "rendered", time.monotonic() - start)
+
+
+def table(rows: list[Row]) -> str:
+    """Return the rows as text, a dash where there is nothing to say."""
+    lines = [["notebook", "state", "seconds", "runs read", "runs trained"]]
+    for row in rows:
+        numbers = [None if row.seconds is None else f"{row.seconds:.1f}", row.read, row.trained]
+        lines.append([row.name, row.state, *("-" if n is None else str(n) for n in numbers)])
+    name, state, *numbers = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        f"{line[0]:<{name}}  {line[1]:<{state}}"
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(line[2:], numbers, strict=True))
+        for line in lines
+    )
+
+
+def default_profile() -> str:
+    """Return `paper` where a CUDA device is there, else `laptop`."""
+    tool = shutil.which("nvidia-smi")
+    devices = tool and subprocess.run([tool, "-L"], capture_output=True, check=False).stdout
+    return "paper" if devices else "laptop"
+
+
+def environment(workers: int, fresh: bool, profile: str) -> dict[str, str]:
+    """Return the notebooks' environment: the cores shared out, this interpreter's own kernel."""
+    env = dict(os.environ, JUPYTER_PREFER_ENV_PATH="1", GROKKING_PROFILE=profile)
+    if fresh:
+        env["GROKKING_FRESH"] = "1"
+    if workers > 1:
+        env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    return env
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Return the arguments; what `make` put into the environment is their default."""
+    said = os.environ.get
+    parser = argparse.ArgumentParser(prog="python -m book.build", description=__doc__)
+    parser.add_argument("--profile", default=said("PROFILE"), help="smoke, laptop or paper")
+    parser.add_argument("--only", default=said("ONLY"), help="execute this notebook alone")
+    parser.add_argument("-p", "--parameters", default=said("P") or "", help="name=value ...")
+    parser.add_argument("--jobs", default=said("JOBS") or "0", help="notebooks at a time")
+    parser.add_argument("--fresh", action="store_true", default=said("FRESH", "") not in ("", "0"))
+    parser.add_argument("--root", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def build(places: Places, args: argparse.Namespace) -> list[Row]:
+    """Execute what changed and render it if nothing failed; return the closing table's rows."""
+    if not args.jobs.isdecimal():
+        raise WrongUse(f"JOBS={args.jobs} must be a number of notebooks, 1 or more")
+    profile = args.profile or default_profile()
+    jobs = plan(places, profile, args.parameters, args.only)
+    names = [job.name for job in jobs]
+    asked = [job for job in jobs if job.name == args.only or not args.only]
+    stale = [job for job in asked if args.fresh or not job.is_current()]
+    workers = min(int(args.jobs) or min(os.cpu_count() or 1, 4), max(1, len(stale)))
+    if stale:
+        print(f"profile {profile}: executing {', '.join(job.name for job in stale)}", flush=True)
+    rows = execute_all(stale, places, workers, environment(workers, args.fresh, profile))
+    for job in jobs:
+        if job not in stale:
+            left = "kept" if job.output.is_file() else "not executed"
+            rows.append(Row(job.name, "unchanged" if job in asked else left))
+    rows.sort(key=lambda row: names.index(row.name))
+    if any(row.state == "FAILED" for row in rows):
+        return rows
+    return [*rows, render_if_changed(places, jobs)]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `make book`; return 0, 1 where a notebook or the site failed, 2 for wrong use."""
+    args = parse(argv)
+    places = Places(args.root)
+    try:
+        rows = build(places, args)
+    except WrongUse as error:
+        print(f"make book: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nmake book: stopped", file=sys.stderr)
+        return 1
+    failed = any(row.state == "FAILED" for row in rows)
+    print(f"\n{table(rows)}\n")
+    index = places.site / "index.html"
+    print(f"{'the last good site: ' if failed and index.exists() else ''}{index}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

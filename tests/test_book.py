@@ -1,0 +1,449 @@
+import ast
+import json
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from book import build, parameters
+from book.parameters import WrongUse
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = build.Places(ROOT).notebooks()
+PARAMETERS = """\
+fraction = 0.5  # share of the table
+seeds = [0, 1]  # one run each
+operation = "x+y"  # the table
+stop_at: float | None = None  # accuracy that ends a run
+"""
+PROVENANCE = """\
+class Provenance:
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        told = {"read": 1, "trained": len(seeds), "fraction": fraction}
+        return {"text/html": "told", "application/vnd.grokking.provenance+json": told}
+Provenance()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_variables_from_make(monkeypatch):
+    for name in ("PROFILE", "ONLY", "P", "FRESH", "JOBS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def write_notebook(path: Path, *sources: str, tags: tuple[str, ...] = ("parameters",)) -> None:
+    cells = [nbformat.v4.new_markdown_cell(f"# {path.stem}")]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    cells[1].metadata["tags"] = list(tags)
+    for number, cell in enumerate(cells):
+        cell["id"] = str(number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A book of one page and two notebooks, in the project's shape."""
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    for folder in ("book/profiles", "grokking_core"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "grokking_core" / "core.py").write_text("VALUE = 1\n")
+    shutil.copytree(ROOT / "book" / "static", tmp_path / "book" / "static")
+    shutil.copy(ROOT / "book" / "references.bib", tmp_path / "book")
+    (tmp_path / "book" / "intro.md").write_text("# A small book\n")
+    toc = {"format": "jb-book", "root": "intro"}
+    toc["chapters"] = [{"file": "figures/one"}, {"file": "figures/two"}]
+    (tmp_path / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
+    (tmp_path / "book" / "profiles" / "smoke.yml").write_text("one: {fraction: 0.25}\n")
+    write_notebook(tmp_path / "book" / "figures" / "one.ipynb", PARAMETERS, PROVENANCE)
+    write_notebook(tmp_path / "book" / "figures" / "two.ipynb", "p = 97  # modulus", "p + 1")
+    return build.Places(tmp_path)
+
+
+@pytest.fixture
+def no_site(monkeypatch):
+    """Rendering left out: the pages are staged, the site is one empty page."""
+
+    def render(places, pages, strict):
+        places.site.mkdir(parents=True, exist_ok=True)
+        (places.site / "index.html").write_text("rendered")
+
+    monkeypatch.setattr(build, "render", render)
+
+
+def make_book(places, *arguments):
+    return build.main(["--root", str(places.root), "--profile", "smoke", *arguments])
+
+
+def rows_of(text):
+    lines = [line.split("  ") for line in text.splitlines()]
+    lines = [[word.strip() for word in line if word.strip()] for line in lines]
+    return {line[0]: line[1:] for line in lines if len(line) == 5}
+
+
+# Parameters: what a notebook says of itself.
+
+
+def test_parameters_have_default_type_and_help(small):
+    known = parameters.read_parameters(small.notebooks()["one"])
+    assert {name: known[name].kind for name in known} == {
+        "fraction": "float",
+        "seeds": "list[int]",
+        "operation": "str",
+        "stop_at": "float | None",
+    }
+    assert known["seeds"].default == [0, 1]
+    assert known["fraction"].help == "share of the table"
+
+
+def test_parameters_cell_must_be_there(tmp_path):
+    write_notebook(tmp_path / "bare.ipynb", "p = 97", tags=())
+    with pytest.raises(WrongUse, match="no cell tagged 'parameters'"):
+        parameters.read_parameters(tmp_path / "bare.ipynb")
+
+
+@pytest.mark.parametrize("source", ["import os", "p = 90 + 7", "a = b = 1", "p: int"])
+def test_parameters_cell_holds_literals_only(tmp_path, source):
+    write_notebook(tmp_path / "odd.ipynb", source)
+    with pytest.raises(WrongUse, match=r"odd\.ipynb, parameters cell"):
+        parameters.read_parameters(tmp_path / "odd.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "fitted"),
+    [
+        (1, "float", 1.0),
+        ([1, 0.5], "list[float]", [1.0, 0.5]),
+        ((0.9, 0.98), "list[float]", [0.9, 0.98]),
+        ([], "list[int]", []),
+        (None, "float | None", None),
+        (1, "float | None", 1.0),
+        ("x/y", "str", "x/y"),
+        (True, "bool", True),
+        ({"a": 1}, "dict", {"a": 1}),
+    ],
+)
+def test_value_fits_type(value, kind, fitted):
+    result = parameters.fit(value, kind)
+    assert result == fitted
+    assert type(result) is type(fitted)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (0.5, "int"),
+        (True, "int"),
+        (True, "float"),
+        (1, "bool"),
+        ("1e-3", "float"),
+        ([0, "1"], "list[int]"),
+        (3, "list[int]"),
+        (None, "float"),
+        ("a", "float | None"),
+        (5, "str"),
+    ],
+)
+def test_value_of_another_type_is_refused(value, kind):
+    with pytest.raises(ValueError, match="is not"):
+        parameters.fit(value, kind)
+
+
+def test_kind_of_a_list_is_that_of_its_entries():
+    assert parameters.kind_of([0, 1]) == "list[int]"
+    assert parameters.kind_of([0.5, 1]) == "list[float]"
+    assert parameters.kind_of([]) == "list"
+    assert parameters.kind_of([[0, 1], [2]]) == "list[list[int]]"
+    assert parameters.kind_of([1, "a"]) == "list[int | str]"
+
+
+# Parameters: what P says.
+
+
+def test_assignments_are_read_as_literals():
+    text = (
+        "train_fraction=0.6 seeds=[0, 1,2] operation='x+y' lr=1e-3 stop_at=none full=true q=x/y|x-y"
+    )
+    assert parameters.parse_assignments(text) == {
+        "train_fraction": 0.6,
+        "seeds": [0, 1, 2],
+        "operation": "x+y",
+        "lr": 0.001,
+        "stop_at": None,
+        "full": True,
+        "q": "x/y|x-y",
+    }
+    assert parameters.parse_assignments('words="two words"') == {"words": "two words"}
+    assert parameters.parse_assignments("  ") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fraction", "is not name=value"),
+        ("=3", "is not name=value"),
+        ("seeds=[0, 1", "cannot be read"),
+        ("word='open", "cannot be read"),
+        ("name=", "cannot be read"),
+        ("call=open('x')", "cannot be read"),
+        ("p=3 p=5", "given twice"),
+    ],
+)
+def test_assignment_that_cannot_be_read_is_refused(text, message):
+    with pytest.raises(WrongUse, match=message):
+        parameters.parse_assignments(text)
+
+
+def test_assignment_goes_to_the_notebooks_that_know_it(small):
+    one, two = build.plan(small, "smoke", "p=5")
+    assert (one.values, two.values) == ({"fraction": 0.25}, {"p": 5})
+
+
+def test_assignment_goes_over_the_profile(small):
+    one, _ = build.plan(small, "smoke", "fraction=0.75")
+    assert one.values == {"fraction": 0.75}
+
+
+# Parameters: what stops the book before anything runs.
+
+
+def test_unknown_parameter_lists_the_known_ones(small, capsys):
+    assert make_book(small, "-p", "fractoin=0.6") == 2
+    told = capsys.readouterr().err
+    for words in (
+        "'fractoin'",
+        "fraction: float = 0.5",
+        "seeds: list[int] = [0, 1]",
+        "p: int = 97",
+    ):
+        assert words in told
+    assert not small.build.exists()
+
+
+def test_unknown_parameter_of_one_notebook_is_not_sought_in_others(small, capsys):
+    assert make_book(small, "--only", "one", "-p", "p=5") == 2
+    told = capsys.readouterr().err
+    assert "'p'" in told
+    assert "fraction: float" in told
+    assert not small.build.exists()
+
+
+def test_wrong_type_names_parameter_value_and_type(small, capsys):
+    assert make_book(small, "-p", "seeds=3") == 2
+    assert "seeds=3 must be list[int]" in capsys.readouterr().err
+    assert not small.build.exists()
+
+
+def test_unknown_notebook_lists_the_known_ones(small, capsys):
+    assert make_book(small, "--only", "three") == 2
+    assert "ONLY=three is unknown; the notebooks are: one, two" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("jobs", ["many", "0.5", "-1"])
+def test_jobs_must_be_a_number(small, capsys, jobs):
+    assert make_book(small, f"--jobs={jobs}") == 2
+    assert f"JOBS={jobs}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        ("three: {p: 5}", r"smoke\.yml: no notebook 'three'; the keys are: one, two"),
+        ("two: {q: 5}", r"smoke\.yml: two: unknown parameter 'q'(.|\n)*p: int = 97"),
+        ("two: {p: five}", r"smoke\.yml: two: p='five' must be int"),
+        ("one: {fraction: 1e-3}", r"must be float; in YAML write 0\.001"),
+        ("two: 5", r"smoke\.yml: two must map parameters to values"),
+        ("[two]", r"smoke\.yml must map notebooks to parameters"),
+        ("one: {", r"smoke\.yml is not YAML"),
+    ],
+)
+def test_profile_error_names_file_and_key(small, profile, message):
+    (small.book / "profiles" / "smoke.yml").write_text(profile)
+    with pytest.raises(WrongUse, match=message):
+        build.plan(small, "smoke", "")
+
+
+def test_unknown_profile_lists_the_known_ones(small):
+    with pytest.raises(WrongUse, match="PROFILE=large is unknown; the profiles are: smoke"):
+        build.plan(small, "large", "")
+
+
+def test_empty_profile_leaves_the_defaults(small):
+    (small.book / "profiles" / "smoke.yml").write_text("# nothing\n")
+    assert [job.values for job in build.plan(small, "smoke", "")] == [{}, {}]
+
+
+def test_default_profile_follows_the_device(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert build.default_profile() == "laptop"
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: a card'\n")
+    tool.chmod(0o755)
+    assert build.default_profile() == "paper"
+
+
+# Stamps: what makes a notebook run again.
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: (root / "grokking_core" / "core.py").write_text("VALUE = 2\n"),
+        lambda root: write_notebook(root / "book/figures/one.ipynb", PARAMETERS, "1"),
+        lambda root: (root / "book/profiles/smoke.yml").write_text("one: {fraction: 0.5}\n"),
+        lambda root: (root / "build/executed/figures/one.ipynb").write_text("{}"),
+        lambda root: (root / "build/executed/figures/one.ipynb").unlink(),
+    ],
+    ids=["package", "source", "profile", "output edited", "output gone"],
+)
+def test_notebook_is_stale_after_a_change_of(small, change):
+    job = build.plan(small, "smoke", "")[0]
+    assert not job.is_current()
+    job.output.parent.mkdir(parents=True)
+    job.output.write_text("executed")
+    job.stamp.write_text(build.stamp_of(job))
+    assert build.plan(small, "smoke", "")[0].is_current()
+    change(small.root)
+    assert not build.plan(small, "smoke", "")[0].is_current()
+
+
+def test_notebook_is_stale_with_other_parameters_only_if_it_knows_them(small):
+    for job in build.plan(small, "smoke", ""):
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        job.output.write_text("executed")
+        job.stamp.write_text(build.stamp_of(job))
+    one, two = build.plan(small, "smoke", "p=5")
+    assert one.is_current()
+    assert not two.is_current()
+
+
+# The whole of it, on notebooks of two cells.
+
+
+@pytest.mark.slow
+def test_book_is_executed_rendered_and_then_left_alone(small, capsys):
+    assert make_book(small) == 0
+    said = capsys.readouterr().out
+    rows = rows_of(said)
+    assert rows["one"][0] == "executed"
+    assert rows["one"][2:] == ["1", "2"]  # read, trained: as the notebook's provenance says
+    assert rows["two"][2:] == ["-", "-"]
+    assert rows["the site"][0] == "rendered"
+    assert str(small.site / "index.html") in said
+    assert "0.25" in (small.site / "figures" / "one.html").read_text()
+
+    assert make_book(small) == 0
+    assert {
+        row[0] for name, row in rows_of(capsys.readouterr().out).items() if name != "notebook"
+    } == {"unchanged"}
+
+    (small.book / "intro.md").write_text("# A small book\n\n{doc}`nowhere`\n")
+    assert make_book(small) == 1
+    told = capsys.readouterr()
+    assert "nowhere" in told.err
+    assert rows_of(told.out)["the site"][0] == "FAILED"
+    assert "the last good site" in told.out
+    assert "A small book" in (small.site / "intro.html").read_text()
+
+
+def test_failing_notebook_leaves_the_last_good_output_and_site(small, no_site, capsys):
+    assert make_book(small) == 0
+    output = small.build / "executed" / "figures" / "one.ipynb"
+    good = output.read_bytes()
+    (small.site / "index.html").write_text("the last good site")
+    write_notebook(small.book / "figures" / "one.ipynb", PARAMETERS, "answer = 42", "answer / 0")
+    capsys.readouterr()
+
+    assert make_book(small) == 1
+    told = capsys.readouterr()
+    assert "    answer / 0" in told.err
+    assert "ZeroDivisionError" in told.err
+    assert "answer = 42" not in told.err
+    assert rows_of(told.out)["one"][0] == "FAILED"
+    assert output.read_bytes() == good
+    assert (small.site / "index.html").read_text() == "the last good site"
+
+
+def test_dead_kernel_is_a_failure(small, no_site, capsys):
+    source = "import os\nos._exit(0)"
+    write_notebook(small.book / "figures" / "two.ipynb", "p = 97", source)
+    assert make_book(small, "--only", "two") == 1
+    assert "    os._exit(0)" in capsys.readouterr().err
+    assert not (small.build / "executed" / "figures" / "two.ipynb").exists()
+
+
+def test_only_leaves_the_other_notebooks_as_they_were(small, no_site, capsys):
+    assert make_book(small, "--only", "one", "-p", "fraction=0.75 seeds=[7]") == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert rows["one"][0] == "executed"
+    assert rows["two"][0] == "not executed"
+    executed = small.build / "executed" / "figures" / "one.ipynb"
+    assert build.provenance(executed) == {"read": 1, "trained": 1, "fraction": 0.75}
+    assert (small.build / "book" / "figures" / "one.ipynb").read_bytes() == executed.read_bytes()
+
+
+def test_fresh_executes_again_and_tells_the_notebook(small, no_site):
+    source = "import os\nprint(os.environ.get('GROKKING_FRESH'))"
+    write_notebook(small.book / "figures" / "two.ipynb", "p = 97", source)
+    executed = small.build / "executed" / "figures" / "two.ipynb"
+    printed = []
+    for arguments in ([], ["--fresh"]):
+        assert make_book(small, "--only", "two", *arguments) == 0
+        printed.append(build.code_cells(executed)[-1]["outputs"][0]["text"])
+    assert ["".join(text).strip() for text in printed] == ["None", "1"]
+
+
+def test_progress_is_the_last_line_of_the_log(tmp_path):
+    log = tmp_path / "log"
+    assert build.last_line(log) == "starting"
+    log.write_text("one\ntwo 10 %\rtwo 20 %\r\n\n")
+    assert build.last_line(log) == "two 20 %"
+
+
+# The notebooks of the project.
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
+def test_profile_fits_the_notebooks(profile):
+    assert [job.name for job in build.plan(build.Places(ROOT), profile, "")] == list(NOTEBOOKS)
+
+
+def test_every_notebook_is_in_the_table_of_contents():
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    files = {chapter["file"] for part in toc["parts"] for chapter in part["chapters"]}
+    for path in NOTEBOOKS.values():
+        assert str(path.relative_to(ROOT / "book").with_suffix("")) in files
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_is_short_and_has_no_outputs(name):
+    cells = build.code_cells(NOTEBOOKS[name])
+    assert len(cells) <= 12
+    for cell in cells:
+        source = "".join(cell["source"])
+        assert len(source.splitlines()) <= 15, source
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 5, node.name
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_keeps_the_order_title_parameters_sweep_provenance(name):
+    cells = json.loads(NOTEBOOKS[name].read_text())["cells"]
+    assert "".join(cells[0]["source"]).startswith("# ")
+    code = build.code_cells(NOTEBOOKS[name])
+    tags = [cell["metadata"].get("tags", []) for cell in code]
+    assert [("parameters" in tag) for tag in tags] == [True] + [False] * (len(code) - 1)
+    sources = ["".join(cell["source"]) for cell in code]
+    assert sum("sweep(" in source for source in sources) == 1
+    assert "provenance()" in sources[-1]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_explains_every_parameter(name):
+    known = parameters.read_parameters(NOTEBOOKS[name])
+    assert [p.name for p in known.values() if not p.help] == []
