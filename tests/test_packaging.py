@@ -1,0 +1,106 @@
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import grokking_core
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+PINS = [
+    Requirement(line)
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if line.strip() and not line.startswith("#")
+]
+OF_EXTRAS = [Requirement(line) for extra in EXTRAS.values() for line in extra]
+WANTED = {
+    str(requirement): requirement
+    for requirement in [*map(Requirement, PROJECT["dependencies"]), *OF_EXTRAS]
+    if requirement.name != PROJECT["name"]
+}
+TARGETS = ["book", "test", "env", "check", "lab", "serve", "bench", "clean"]
+
+
+@pytest.mark.parametrize("wanted", WANTED.values(), ids=WANTED)
+def test_dependency_is_pinned_to_a_version_it_allows(wanted):
+    pins = [pin for pin in PINS if pin.name.lower() == wanted.name.lower()]
+    assert pins, f"{wanted.name} is missing in constraints.txt"
+    for pin in pins:
+        (version,) = pin.specifier
+        assert wanted.specifier.contains(version.version, prereleases=True)
+
+
+def test_every_constraint_is_one_exact_version():
+    for pin in PINS:
+        assert [s.operator for s in pin.specifier] == ["=="], str(pin)
+        assert not pin.extras, f"{pin}: pip takes no extras in constraints"
+
+
+def test_constraints_say_how_they_are_made():
+    head = (ROOT / "constraints.txt").read_text().split("\n\n")[0]
+    assert re.search(r"#\s+uv pip compile .*--universal.*pyproject\.toml", head)
+
+
+def test_extras_named_by_extras_exist():
+    for requirement in OF_EXTRAS:
+        if requirement.name == PROJECT["name"]:
+            assert requirement.extras <= set(EXTRAS)
+
+
+def test_environment_installs_the_project_with_its_pins_and_adds_nothing():
+    wanted = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    python, pip, installs = wanted
+    assert python == f"python{PROJECT['requires-python']}"
+    assert pip == "pip"
+    constraint, project = installs["pip"]
+    assert constraint == "-c constraints.txt"
+    extras = re.fullmatch(r"-e \.\[([a-z,]+)\]", project)
+    assert extras, project
+    assert set(extras[1].split(",")) <= set(EXTRAS)
+
+
+def test_citation_names_this_version_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == grokking_core.__version__
+    assert citation["license"] == PROJECT["license"]
+    paper = citation["preferred-citation"]
+    assert "2201.02177" in paper["url"]
+    assert paper["authors"][0]["family-names"] == "Power"
+
+
+def test_version_has_one_source():
+    assert "version" in PROJECT["dynamic"]
+    assert "version" not in PROJECT
+
+
+def test_package_imports_without_what_draws_or_builds_the_book():
+    code = "import sys, grokking_core; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()).isdisjoint(
+        {"matplotlib", "seaborn", "scipy", "papermill", "IPython", "jupyter_core", "nbformat"}
+    )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_make_target_is_phony_and_in_the_help(target):
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY:(.*)$", makefile, re.MULTILINE)
+    assert target in phony[1].split()
+    assert f"make {target} " in makefile
+
+
+def test_make_without_a_fitting_python_says_what_is_needed(tmp_path):
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    command = ["make", "-C", str(tmp_path), "env", "PYTHON=false"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "No Python 3.11, 3.12 or 3.13" in done.stderr
+    assert not (tmp_path / ".venv").exists()
