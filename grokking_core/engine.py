@@ -1,0 +1,472 @@
+"""Training of many runs at once: batches, steps, evaluation, stopping, slots.
+
+An `Ensemble` is a fixed number of slots in one set of tensors; a run holds a slot until it ends, and the
+next one takes the slot without disturbing the others. On a GPU one wide ensemble fills the device. On a
+CPU an ensemble of one run keeps a core's caches warm, and one thread a core steps an ensemble each: that
+is faster than splitting every operation among the cores, and the bits of a run do not depend on which
+others are trained.
+
+`train` agrees with `train.train`, its plain twin, to rounding.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from grokking_core import ensemble, schedule, streams
+from grokking_core.optim import Optimizer
+from grokking_core.record import Record, curve_frame, is_finite, provenance
+from grokking_core.run import Run
+from grokking_core.streams import Purpose
+from grokking_core.tables import Tables
+
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp64": torch.float64}
+EVALUATION_ROWS = 1024  # equations of the table that are evaluated at once
+
+
+@dataclass
+class Trajectory:
+    """A run under way: what a checkpoint holds.
+
+    Attributes
+    ----------
+    step : int
+        Updates done.
+    rows : list of tuple
+        The curve so far, in the order of `record.COLUMNS`.
+    seconds : float
+        Time its slot took, the share of an ensemble's.
+    tensors : dict
+        "parameters", "first_moment", "second_moment", each (n,) on the CPU; empty before the first step.
+    """
+
+    run: Run
+    step: int = 0
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    seconds: float = 0.0
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def ended(self, last_step: int, stop_at: float | None) -> bool:
+        """Whether the last evaluation ends the run: the last step, the stop rule, or divergence."""
+        if not self.rows:
+            return False
+        step, accuracy = self.rows[-1][0], self.rows[-1][4]
+        return step >= last_step or (stop_at is not None and accuracy >= stop_at) or not is_finite(self.rows[-1])
+
+    def record(self, device: torch.device | str) -> Record:
+        """The record of what was seen so far."""
+        return Record(
+            run=self.run,
+            curve=curve_frame(self.rows),
+            diverged_at=None if is_finite(self.rows[-1]) else int(self.rows[-1][0]),
+            provenance=provenance(device, self.run.precision, self.seconds),
+            parameters=self.tensors.get("parameters"),
+        )
+
+
+def group_key(run: Run) -> tuple[object, ...]:
+    """What runs must share to be trained in one ensemble: shapes, and the path of computation."""
+    shape = (run.architecture, run.n_elements, run.n_layers, run.d_model, run.hidden_width, run.effective_batch_size)
+    if run.architecture == "transformer":
+        shape += (run.n_heads, run.norm)
+    noise = (run.dropout > 0, run.weight_noise > 0, run.update_noise > 0, run.decay_toward)
+    return (*shape, run.activation, run.optimizer, run.precision, *noise)
+
+
+class Ensemble:
+    """Slots for R runs with one `group_key`.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Every run that will ever hold a slot.
+    n_slots : int
+        R.
+    device : torch.device
+    """
+
+    def __init__(self, runs: Sequence[Run], n_slots: int, device: torch.device):
+        run, dtype = runs[0], DTYPES[runs[0].precision]
+        self.device, self.batch_size = device, run.effective_batch_size
+        self.parameters = torch.zeros(n_slots, ensemble.Layout(run).n, dtype=dtype, device=device)
+        gradients = torch.zeros_like(self.parameters)
+        self.optimizer = Optimizer(runs, self.parameters, gradients)
+        self.network = ensemble.network(run, self.optimizer.noisy, gradients)
+        self.tables = Tables(runs, n_slots, device)
+        self.step = torch.zeros(n_slots, dtype=torch.int64, device=device)
+        self.dropout = torch.zeros(n_slots, dtype=torch.float64, device=device) if run.dropout else None
+        self.slots: list[Trajectory | None] = [None] * n_slots
+        self.evaluator = ensemble.network(run, self.parameters, gradients)
+        self.one = self.parameters[:1].clone()  # weights of a single slot, for its evaluation
+        self.one_evaluator = ensemble.network(run, self.one, gradients[:1])
+        self._replay: Callable[[], None] | None = None
+
+    # -- slots ------------------------------------------------------------------------------------------
+
+    @property
+    def live(self) -> list[int]:
+        """Slots that hold a run."""
+        return [slot for slot, trajectory in enumerate(self.slots) if trajectory]
+
+    def load(self, slot: int, trajectory: Trajectory) -> None:
+        """Give a slot to a run, new or under way."""
+        run, tensors = trajectory.run, trajectory.tensors
+        first = ensemble.first_parameters(run)
+        self.parameters[slot] = tensors.get("parameters", first).to(self.device)
+        moments = (tensors["first_moment"], tensors["second_moment"]) if tensors else None
+        self.optimizer.load(slot, run, first.to(self.device), moments)
+        self.tables.load(slot, run)
+        self.step[slot] = trajectory.step
+        if self.dropout is not None:
+            self.dropout[slot] = run.dropout
+        self.slots[slot] = trajectory
+
+    def snapshot(self, slot: int) -> Trajectory:
+        """The run in a slot with a copy of its weights and moments."""
+        trajectory, optimizer = self.at(slot), self.optimizer
+        flat = (self.parameters, optimizer.first_moment, optimizer.second_moment)
+        names = ("parameters", "first_moment", "second_moment")
+        trajectory.tensors = {name: a[slot].to("cpu", copy=True) for name, a in zip(names, flat, strict=True)}
+        return trajectory
+
+    # -- steps ------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def advance(self, interrupted: Callable[[], bool]) -> None:
+        """Step every slot until the next evaluation of any run, and evaluate; or until interrupted."""
+        started, live = time.perf_counter(), [t for t in self.slots if t]
+        if any(not t.rows for t in live):
+            self.evaluate([slot for slot in self.live if not self.at(slot).rows])
+        updates = min(schedule.next_evaluation(t.step) - t.step for t in live)
+        for _ in range(updates):
+            if interrupted():
+                break
+            self.tables.renew([t.step if t else 0 for t in self.slots])
+            self._update()
+            for trajectory in live:
+                trajectory.step += 1
+        self.evaluate([slot for slot in self.live if self.at(slot).step == schedule.next_evaluation(int(self.at(slot).rows[-1][0]))])
+        for trajectory in live:
+            trajectory.seconds += (time.perf_counter() - started) / len(live)
+
+    def at(self, slot: int) -> Trajectory:
+        """The run in a slot."""
+        trajectory = self.slots[slot]
+        assert trajectory is not None
+        return trajectory
+
+    def _update(self) -> None:
+        """One optimizer update of every slot; on CUDA, the replay of its graph."""
+        if self.device.type != "cuda":
+            self._update_eagerly()
+        elif self._replay is None:
+            self._replay = self._capture()
+        else:
+            self._replay()
+
+    @torch.inference_mode()
+    def rehearse(self) -> None:
+        """Allocate every buffer of a step and of an evaluation, before any run is in a slot."""
+        x, y, _, _ = self.tables.batch(self.step)
+        logits = self.network.forward(x, y, self._drop() if self.dropout is not None else None)
+        self.network.backward(torch.zeros_like(logits))
+        self._measure(self.evaluator, self.parameters, slice(None))
+
+    def _update_eagerly(self) -> None:
+        x, y, label, weight = self.tables.batch(self.step)
+        self.optimizer.perturb(self.step)
+        logits = self.network.forward(x, y, self._drop() if self.dropout is not None else None)
+        dlogits = logits.softmax(-1)  # of the mean cross-entropy: (softmax - one_hot) / batch
+        dlogits.scatter_add_(-1, label[..., None], torch.full_like(label[..., None], -1, dtype=logits.dtype))
+        self.network.backward(dlogits.mul_(weight[..., None]))
+        self.optimizer.update(self.step)
+        self.step += 1
+
+    def _drop(self) -> ensemble.Drop:
+        """Dropout factors as `train.dropout_mask` draws them: by equation, position and dimension."""
+        key = streams.stream(self.optimizer.seed, Purpose.DROPOUT, self.step)
+        assert self.dropout is not None
+        dropout = self.dropout
+
+        def drop(layer: int, branch: Tensor) -> Tensor:
+            _, n_rows, width = branch.shape
+            counter = self.network.drop_counter(n_rows, self.batch_size, width)
+            keep = streams.keep(streams.fold(key, layer), counter, dropout)
+            return keep / (1 - dropout[:, None, None]).to(branch.dtype)
+
+        return drop
+
+    def _capture(self) -> Callable[[], None]:
+        """Make this update, then the CUDA graph that makes the next ones, launched as one."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            self._update_eagerly()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._update_eagerly()
+        return graph.replay
+
+    # -- evaluation -------------------------------------------------------------------------------------
+
+    def evaluate(self, due: Sequence[int]) -> None:
+        """Add a row to the curve of each slot that is due."""
+        if len(due) == len(self.slots):
+            for slot, row in zip(due, self._measure(self.evaluator, self.parameters, slice(None)), strict=True):
+                self.at(slot).rows.append((self.at(slot).step, *row))
+            return
+        for slot in due:
+            self.one.copy_(self.parameters[slot : slot + 1])
+            (row,) = self._measure(self.one_evaluator, self.one, slice(slot, slot + 1))
+            self.at(slot).rows.append((self.at(slot).step, *row))
+
+    def _measure(self, network: ensemble.Network, parameters: Tensor, slots: slice) -> list[tuple[float, ...]]:
+        """Losses and accuracies over the whole table, and weight norms, of some slots."""
+        total = 0.0
+        for x, y, label, groups in self.tables.parts(slots, EVALUATION_ROWS):
+            logits = network.forward(x, y)
+            loss = logits.logsumexp(-1) - logits.gather(-1, label[..., None]).squeeze(-1)
+            right = logits.argmax(-1) == label
+            seen = torch.stack([loss.double(), right.double()], dim=1)  # (R, 2, B)
+            # A group that an equation is not in must not see its loss, which may be infinite.
+            total = total + torch.where(groups[:, :, None], seen[:, None], 0.0).sum(-1)  # (R, 3, 2)
+        assert isinstance(total, Tensor)
+        mean = (total / self.tables.counts[slots][:, :, None]).cpu()
+        norm = parameters.double().norm(dim=1).cpu()
+        order = ((0, 0), (0, 1), (1, 0), (1, 1), (2, 1))  # (group, loss or accuracy) in the order of the curve
+        return [(*(m[i].item() for i in order), float(n)) for m, n in zip(mean, norm, strict=True)]
+
+
+# -----------------------------------------------------------------------------------------------------
+# Many ensembles, one queue
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """Who is told what happens during `train`; called from the calling thread only."""
+
+    ended: Callable[[Trajectory], None]  # a run has ended
+    advanced: Callable[[Sequence[Trajectory]], None] = lambda trajectories: None  # runs have a new evaluation
+    checkpoint: Callable[[Sequence[Trajectory]], None] = lambda trajectories: None  # keep these
+
+
+def train(
+    trajectories: Iterable[Trajectory],
+    *,
+    steps: int,
+    stop_at: float | None = None,
+    listener: Listener,
+    device: torch.device | str = "cpu",
+    width: int | None = None,
+    checkpoint_seconds: float = 60.0,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> None:
+    """Follow runs to `steps`, or until their validation accuracy reaches `stop_at`.
+
+    Parameters
+    ----------
+    trajectories : iterable of Trajectory
+        Runs with one `group_key`, new or under way; they are started in this order.
+    steps : int
+        Updates, rounded up to the evaluation grid.
+    stop_at : float, optional
+        Validation accuracy in (0, 1].
+    listener : Listener
+        Told of every end, and given every run under way each `checkpoint_seconds`, whenever a run has
+        ended, and when training is interrupted.
+    device : torch.device or str
+    width : int, optional
+        Runs trained at a time; by default what the device does best.
+    interrupted : callable
+        Asked before every update; once it says true, all stop within an update.
+
+    Raises
+    ------
+    ValueError
+        If the precision is not to be had on this device.
+    MemoryError
+        If not even one run fits into the device's memory.
+    """
+    device, last, queue = torch.device(device), schedule.last_step(steps), deque(trajectories)
+    if not queue:
+        return
+    runs = [trajectory.run for trajectory in queue]
+    check_precision(runs[0], device)
+    n_workers = torch.get_num_threads() if device.type == "cpu" else 1
+    width = fitting_width(runs, device, width or default_width(device))
+    with _settings(device, runs[0].precision):
+        pool = ThreadPoolExecutor(n_workers, initializer=torch.set_flush_denormal, initargs=(True,))
+        ensembles = make_ensembles(runs, width, device)
+        Conductor(ensembles, queue, last, stop_at, listener, checkpoint_seconds, interrupted).conduct(pool, n_workers)
+
+
+class Conductor:
+    """Keeps the slots of some ensembles full and the workers busy until the queue is empty and all runs have ended."""
+
+    def __init__(
+        self,
+        ensembles: list[Ensemble],
+        queue: deque[Trajectory],
+        last_step: int,
+        stop_at: float | None,
+        listener: Listener,
+        checkpoint_seconds: float,
+        interrupted: Callable[[], bool],
+    ):
+        self.ensembles, self.queue, self.listener = ensembles, queue, listener
+        self.last_step, self.stop_at, self.checkpoint_seconds = last_step, stop_at, checkpoint_seconds
+        self.asked_to_stop, self.stopped = interrupted, threading.Event()
+        self.kept_at = {id(e): time.monotonic() for e in ensembles}
+
+    def conduct(self, pool: ThreadPoolExecutor, n_workers: int) -> None:
+        """Advance the ensembles, the one that is furthest behind first; on any exception keep all runs under way."""
+        for e in self.ensembles:
+            self._fill(e)
+        ready, running = [e for e in self.ensembles if e.live], dict[Future[None], Ensemble]()
+        try:
+            while (ready and not self.interrupted()) or running:
+                while ready and len(running) < n_workers and not self.interrupted():
+                    e = min(ready, key=lambda e: min(t.step for t in e.slots if t))
+                    ready.remove(e)
+                    running[pool.submit(e.advance, self._pauses(e))] = e
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    e = running.pop(future)
+                    future.result()
+                    self._settle(e)
+                    if e.live:
+                        ready.append(e)
+        finally:
+            self.stopped.set()
+            pool.shutdown()
+            for e in self.ensembles:
+                self._keep(e)
+
+    def interrupted(self) -> bool:
+        """Whether to stop: asked to by the caller, or after an exception."""
+        return self.stopped.is_set() or self.asked_to_stop()
+
+    def _pauses(self, e: Ensemble) -> Callable[[], bool]:
+        """Whether an ensemble must return between two updates: to stop, or to be kept."""
+        until = self.kept_at[id(e)] + self.checkpoint_seconds
+        return lambda: self.interrupted() or time.monotonic() > until
+
+    def _fill(self, e: Ensemble) -> None:
+        for slot, held in enumerate(e.slots):
+            while held is None and self.queue:
+                trajectory = self.queue.popleft()
+                if trajectory.ended(self.last_step, self.stop_at):
+                    self.listener.ended(trajectory)
+                else:
+                    e.load(slot, trajectory)
+                    break
+
+    def _settle(self, e: Ensemble) -> None:
+        """Take out the runs that have ended, put in the next ones, keep the others if it is time."""
+        self.listener.advanced([t for t in e.slots if t])
+        for slot in e.live:
+            if e.at(slot).ended(self.last_step, self.stop_at):
+                self.listener.ended(e.snapshot(slot))
+                e.slots[slot] = None
+        self._fill(e)
+        if time.monotonic() > self.kept_at[id(e)] + self.checkpoint_seconds:
+            self._keep(e)
+
+    def _keep(self, e: Ensemble) -> None:
+        self.kept_at[id(e)] = time.monotonic()
+        if e.live:
+            self.listener.checkpoint([e.snapshot(slot) for slot in e.live])
+
+
+# -----------------------------------------------------------------------------------------------------
+# Devices
+
+
+def check_precision(run: Run, device: torch.device) -> None:
+    """Raise `ValueError` if the device does not compute in the run's precision."""
+    if run.precision == "tf32" and device.type != "cuda":
+        raise ValueError(f"precision='tf32' is not to be had on device={str(device)!r}, only on CUDA; use 'fp32'")
+
+
+def default_width(device: torch.device) -> int:
+    """Runs trained at a time: two a core on a CPU, so that the cores end together; 128 on a GPU."""
+    return 128 if device.type == "cuda" else 2 * torch.get_num_threads()
+
+
+def fitting_width(runs: Sequence[Run], device: torch.device, width: int) -> int:
+    """The width that fits into free memory, at most `width` and at most the number of runs.
+
+    Raises
+    ------
+    MemoryError
+        If it is less than one run; says what was needed and what there is.
+    """
+    needed, free = bytes_per_run(runs[0]), free_bytes(device)
+    if needed > free:
+        raise MemoryError(f"{runs[0]} needs about {needed / 2**20:,.0f} MiB; {device} has {free / 2**20:,.0f} MiB free")
+    return max(1, min(width, len(runs), int(0.9 * free / needed)))
+
+
+def bytes_per_run(run: Run) -> int:
+    """Memory that a slot takes: weights, moments, tables, and the buffers of a step and of an evaluation."""
+    itemsize = DTYPES[run.precision].itemsize
+    n_flat = 4 + bool(run.weight_noise) + (run.decay_toward == "init")
+    parameters = n_flat * ensemble.Layout(run).n
+    n_rows = 0
+    for n_equations in (run.effective_batch_size, EVALUATION_ROWS):
+        n_x = n_equations if run.dropout else run.n_elements
+        n_rows += 2 * n_x + 2 * n_equations
+    activations = n_rows * (run.n_layers + 1) * (run.hidden_width + 16 * run.d_model) + n_rows * run.n_elements
+    tables = 8 * run.n_elements**2 * 4 + 16 * (_orders(run) + run.n_train)
+    return itemsize * (parameters + activations) + tables
+
+
+def _orders(run: Run) -> int:
+    return (64 // schedule.steps_per_epoch(run) + 1) * run.n_train
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a device, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def make_ensembles(runs: Sequence[Run], width: int, device: torch.device) -> list[Ensemble]:
+    """`width` slots: ensembles of one on a CPU, one ensemble on a GPU, halved until its buffers fit."""
+    if device.type != "cuda":
+        return [Ensemble(runs, 1, device) for _ in range(width)]
+    while True:
+        try:
+            e = Ensemble(runs, width, device)
+            e.rehearse()
+            return [e]
+        except torch.cuda.OutOfMemoryError as error:
+            if width == 1:
+                raise MemoryError(f"one run does not fit into the memory of {device}: {error}") from error
+            width //= 2
+            torch.cuda.empty_cache()
+
+
+@contextmanager
+def _settings(device: torch.device, precision: str) -> Iterator[None]:
+    """One thread an operation on a CPU; matrix products in the run's precision on a GPU."""
+    threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(products)

@@ -1,0 +1,102 @@
+"""AdamW and its variants for R runs at once, each with values of its own.
+
+Every tensor over parameters is (R, n), every value of a run (R, 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from grokking_core import streams
+from grokking_core.run import Run
+from grokking_core.streams import Purpose
+
+VALUES = ("lr", "eps", "weight_decay", "warmup_steps", "update_noise", "weight_noise")
+
+
+class Optimizer:
+    """Moments and hyperparameters of R runs that share an optimizer; the update of `train.Optimizer`.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Every run that will ever hold a slot: what none of them needs is left out of the update.
+    parameters, gradients : Tensor
+        (R, n). The update writes the first and uses up the second.
+    """
+
+    def __init__(self, runs: Sequence[Run], parameters: Tensor, gradients: Tensor):
+        n_runs, n = parameters.shape
+        self.parameters, self.gradients = parameters, gradients
+        self.kind = runs[0].optimizer
+        self.first_moment, self.second_moment = torch.zeros_like(parameters), torch.zeros_like(parameters)
+        self.adds_update_noise = any(run.update_noise for run in runs)
+        self.adds_weight_noise = any(run.weight_noise for run in runs)
+        toward_init = any(run.decay_toward == "init" for run in runs)
+        self.target = torch.zeros_like(parameters) if toward_init else None  # what the weights decay to
+        value = parameters.new_zeros(n_runs, 1, dtype=torch.float64)
+        self.value = {name: value.clone() for name in (*VALUES, "beta1", "beta2")}
+        self.seed = value.long().flatten()
+        self.noisy = parameters.clone() if self.adds_weight_noise else parameters  # what the network computes with
+
+    def load(self, slot: int, run: Run, first: Tensor, moments: tuple[Tensor, Tensor] | None = None) -> None:
+        """Give a slot to a run with first weights `first` (n,), and moments (n,) if it is under way."""
+        for name in VALUES:
+            self.value[name][slot] = getattr(run, name)
+        self.value["beta1"][slot], self.value["beta2"][slot] = run.betas
+        self.seed[slot] = run.seed
+        for row, start in zip((self.first_moment, self.second_moment), moments or (0.0, 0.0), strict=True):
+            row[slot] = start
+        if self.target is not None:
+            self.target[slot] = first if run.decay_toward == "init" else 0.0
+
+    def perturb(self, step: Tensor) -> None:
+        """Put Gaussian weight noise on `noisy`, the weights that the network computes with."""
+        if self.adds_weight_noise:
+            torch.add(self.parameters, self._draw(Purpose.WEIGHT_NOISE, "weight_noise", step), out=self.noisy)
+
+    def update(self, step: Tensor) -> None:
+        """Update number `step` (int64, (R,), counted from 0) of every run.
+
+        With rate = lr * warm-up and bias corrections c_i = 1 - beta_i^(step + 1):
+        direction = (m / c1) / (sqrt(v / c2) + eps) = sqrt(c2) / c1 * m / (sqrt(v) + eps * sqrt(c2)).
+        """
+        p, g, m, v = self.parameters, self.gradients, self.first_moment, self.second_moment
+        rate, scale, eps, beta1, beta2, decay = self._coefficients(step, p.dtype)
+        if self.kind != "adamw":
+            g.addcmul_(p if self.target is None else p - self.target, decay)
+        if self.kind == "sgd":
+            m.mul_(beta1).add_(g)
+            g.copy_(m)
+        else:
+            m.lerp_(g, 1 - beta1)
+            v.lerp_(g.mul_(g), 1 - beta2)
+            torch.div(m, torch.sqrt(v, out=g).add_(eps), out=g)
+        if self.adds_update_noise:
+            g.mul_(scale).add_(self._draw(Purpose.UPDATE_NOISE, "update_noise", step))
+            scale = torch.ones_like(scale)
+        if self.kind == "adamw":
+            if self.target is not None:
+                p.addcmul_(self.target - p, rate * decay)
+            else:
+                p.mul_(1 - rate * decay)
+        p.addcmul_(g, -rate * scale)
+
+    def _coefficients(self, step: Tensor, dtype: torch.dtype) -> list[Tensor]:
+        """rate, scale of m / (sqrt(v) + eps), eps as it stands there, beta1, beta2, decay: (R, 1) each."""
+        value, t = self.value, step[:, None].double()
+        rate = value["lr"] * torch.where(value["warmup_steps"] > 0, t / value["warmup_steps"].clamp(min=1), 1.0).clamp(max=1)
+        if self.kind == "sgd":
+            scale, eps = torch.ones_like(rate), rate
+        else:
+            root = (1 - value["beta2"] ** (t + 1)).sqrt()
+            scale, eps = root / (1 - value["beta1"] ** (t + 1)), value["eps"] * root
+        return [a.to(dtype) for a in (rate, scale, eps, value["beta1"], value["beta2"], value["weight_decay"])]
+
+    def _draw(self, purpose: Purpose, sigma: str, step: Tensor) -> Tensor:
+        """Gaussian noise (R, n), of the standard deviation that each run asks for."""
+        p = self.parameters
+        return streams.normal(streams.stream(self.seed, purpose, step), p.shape[1], p.dtype).mul_(self.value[sigma].to(p.dtype))

@@ -1,0 +1,88 @@
+"""The equations of R runs on the device, and the batches that an update takes from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grokking_core import data, schedule, streams
+from grokking_core.run import Run
+from grokking_core.streams import Purpose
+
+_UPDATES_AHEAD = 64  # for which batch orders are made at once
+
+
+class Tables:
+    """Tables, splits and batch orders of R slots; N = P^2 places each, the last unused where a domain is smaller.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Every run that will ever hold a slot; they share elements and batch size.
+    n_slots : int
+        R.
+    device : torch.device
+    """
+
+    def __init__(self, runs: Sequence[Run], n_slots: int, device: torch.device):
+        self.device, self.batch_size = device, runs[0].effective_batch_size
+        n, self.n_train_most = runs[0].n_elements ** 2, max(run.n_train for run in runs)
+        self.x, self.y, self.label = torch.zeros(3, n_slots, n, dtype=torch.int64, device=device)
+        self.groups = torch.zeros(n_slots, 3, n, dtype=torch.bool, device=device)  # train, validation, unmirrored
+        self.counts = torch.zeros(n_slots, 3, dtype=torch.float64, device=device)  # equations in each group
+        self.train = torch.zeros(n_slots, self.n_train_most, dtype=torch.int64, device=device)
+        self.seed, self.n_train, self.steps_per_epoch, self.first_epoch = torch.ones(
+            4, n_slots, dtype=torch.int64, device=device
+        )
+        self.n_epochs = max(-(-_UPDATES_AHEAD // schedule.steps_per_epoch(run)) for run in runs)
+        self.order = torch.zeros(n_slots, self.n_epochs * self.n_train_most, dtype=torch.int64, device=device)
+        self._row = torch.arange(self.batch_size, device=device)
+        self._epoch_length = [1] * n_slots
+        self._ends = [0] * n_slots  # step from which `order` has no batch for the slot
+
+    def load(self, slot: int, run: Run) -> None:
+        """Give a slot to a run."""
+        dataset = data.dataset(run)
+        n = len(dataset.x)
+        for column, values in ((self.x, dataset.x), (self.y, dataset.y), (self.label, dataset.label)):
+            column[slot, :n] = torch.from_numpy(values)
+        self.groups[slot] = False
+        for group, mask in enumerate((dataset.is_train, ~dataset.is_train, dataset.is_unmirrored)):
+            self.groups[slot, group, :n] = torch.from_numpy(mask)
+            self.counts[slot, group] = float(np.sum(mask))
+        self.train[slot, : run.n_train] = torch.from_numpy(dataset.train)
+        self.seed[slot], self.n_train[slot] = run.seed, run.n_train
+        self.steps_per_epoch[slot] = self._epoch_length[slot] = schedule.steps_per_epoch(run)
+        self._ends[slot] = -1  # no order yet
+
+    def renew(self, steps: Sequence[int]) -> None:
+        """Make batch orders for the epochs to come, where a slot at its step has run out of them."""
+        if all(step < end for step, end in zip(steps, self._ends, strict=True)):
+            return
+        epochs = [step // length for step, length in zip(steps, self._epoch_length, strict=True)]
+        self._ends = [(epoch + self.n_epochs) * length for epoch, length in zip(epochs, self._epoch_length, strict=True)]
+        self.first_epoch.copy_(torch.tensor(epochs))
+        ahead = self.first_epoch[:, None] + torch.arange(self.n_epochs, device=self.device)
+        place = torch.arange(self.n_train_most, device=self.device)
+        key = streams.stream(self.seed[:, None], Purpose.ORDER, ahead)
+        bits = streams.bits(key, place)  # (R, epochs, n_train_most)
+        bits.masked_fill_(place >= self.n_train[:, None, None], torch.iinfo(torch.int64).max)
+        order = bits.argsort(dim=-1, stable=True).flatten(1)  # as `streams.permutation`, unused places last
+        self.order.copy_(self.train.gather(1, order))
+
+    def batch(self, step: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x, y, label (int64) and weight (1 / batch, or 0 past the end of a short batch), each (R, B)."""
+        place = (step % self.steps_per_epoch)[:, None] * self.batch_size + self._row
+        used = place < self.n_train[:, None]
+        epoch = (step // self.steps_per_epoch - self.first_epoch)[:, None]
+        chosen = self.order.gather(1, epoch * self.n_train_most + place.clamp(max=self.n_train_most - 1))
+        weight = used / used.sum(1, keepdim=True)
+        return self.x.gather(1, chosen), self.y.gather(1, chosen), self.label.gather(1, chosen), weight
+
+    def parts(self, slots: slice, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """The whole tables of some slots in parts of `size`: x, y, label (R, B) and groups (R, 3, B)."""
+        columns = [column[slots].split(size, dim=-1) for column in (self.x, self.y, self.label, self.groups)]
+        yield from zip(*columns, strict=True)
