@@ -17,9 +17,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 if TYPE_CHECKING:
-    from grokking_core.store import Record
+    from grokking_core.record import Record
 
-SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
+Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = ("train", "validation")
 COLOURS = {"train": "#0072B2", "validation": "#D55E00"}
 NAMES = {"train": "training", "validation": "validation"}
 
@@ -102,7 +103,7 @@ def on_one_grid(records: Sequence[Record], column: str) -> pd.DataFrame:
     return table.interpolate(method="index", limit_area="inside").loc[1:]
 
 
-def _seeds_and_band(ax: Axes, records: Sequence[Record], column: str, split: str) -> None:
+def _seeds_and_band(ax: Axes, records: Sequence[Record], column: str, split: Split) -> None:
     table = on_one_grid(records, column)
     whole = table.dropna()  # where every seed has a value
     colour = COLOURS[split]
@@ -114,7 +115,7 @@ def _seeds_and_band(ax: Axes, records: Sequence[Record], column: str, split: str
         ax.plot(curve.index, curve, color=colour, lw=1.0, alpha=0.9, label=label)
 
 
-def _milestones(ax: Axes, records: Sequence[Record], split: str, threshold: float) -> None:
+def _milestones(ax: Axes, records: Sequence[Record], split: Split, threshold: float) -> None:
     steps = [record.steps_to(threshold, split) for record in records]
     reached = [step for step in steps if step is not None]
     colour = COLOURS[split]
