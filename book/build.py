@@ -56,7 +56,7 @@ class Places:
     def notebooks(self) -> dict[str, Path]:
         """Return the notebooks' sources by name, in the order of their paths."""
         found = sorted(self.book.rglob("*.ipynb"))
-        return {p.stem: p for p in found if not any(part.startswith(".") for part in p.parts)}
+        return {path.stem: path for path in found if path.parent.name != ".ipynb_checkpoints"}
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,14 @@ def execute(job: Job, places: Places, env: dict[str, str]) -> Row:
     for folder in (log.parent, partial.parent, job.output.parent):
         folder.mkdir(parents=True, exist_ok=True)
     values.write_text(yaml.safe_dump(job.values))
+    partial.unlink(missing_ok=True)
     command = [sys.executable, "-m", "papermill", str(job.source), str(partial)]
     command += ["-f", str(values), "--cwd", str(job.source.parent)]
     command += ["--kernel", "python3", "--language", "python", "--log-output", "--no-progress-bar"]
     start = time.monotonic()
     for _ in range(2):
         with log.open("w") as out:
-            status = subprocess.run(
-                command, stdout=out, stderr=out, env=env, check=False
-            ).returncode
+            status = subprocess.run(command, stdout=out, stderr=out, env=env).returncode
         if status == 0 or not any(words in log.read_text() for words in LOST_PORT):
             break
     seconds = time.monotonic() - start
@@ -250,7 +249,7 @@ def render(places: Places, pages: Path, strict: bool) -> str | None:
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(pages)]
     command += ["--config", str(places.root / "_config.yml"), "--path-output", str(fresh)]
     command += ["-W", "-n", "--keep-going"] if strict else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True)
     log = places.build / "logs" / "render.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(done.stdout + done.stderr)
@@ -302,7 +301,7 @@ def table(rows: list[Row]) -> str:
 def default_profile() -> str:
     """Return `paper` where a CUDA device is there, else `laptop`."""
     tool = shutil.which("nvidia-smi")
-    devices = tool and subprocess.run([tool, "-L"], capture_output=True, check=False).stdout
+    devices = tool and subprocess.run([tool, "-L"], capture_output=True).stdout
     return "paper" if devices else "laptop"
 
 
@@ -325,7 +324,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-p", "--parameters", default=said("P") or "", help="name=value ...")
     parser.add_argument("--jobs", default=said("JOBS") or "0", help="notebooks at a time")
     parser.add_argument("--fresh", action="store_true", default=said("FRESH", "") not in ("", "0"))
-    parser.add_argument("--root", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
+    parser.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
@@ -366,7 +365,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     failed = any(row.state == "FAILED" for row in rows)
     print(f"\n{table(rows)}\n")
-    index = places.site / "index.html"
+    index = (places.site / "index.html").resolve()
     print(f"{'the last good site: ' if failed and index.exists() else ''}{index}")
     return 1 if failed else 0
 
