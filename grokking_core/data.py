@@ -115,9 +115,12 @@ OPERATIONS: dict[str, Operation] = {
 
 def check_operation(operation: str, p: int = 97, n: int = 5) -> None:
     """Raise `ValueError` unless `operation` exists and `p` (or `n`) is a size it is defined for."""
-    if operation not in OPERATIONS:
+    if not isinstance(operation, str) or operation not in OPERATIONS:
         raise ValueError(f"operation={operation!r} is unknown; choose from {', '.join(OPERATIONS)}")
     op = OPERATIONS[operation]
+    name, size = ("n", n) if op.on_group else ("p", p)
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise ValueError(f"{name}={size!r} must be a whole number")
     if op.on_group and not 2 <= n <= 5:
         raise ValueError(f"n={n} must lie in 2..5 for {operation!r}: S_n has n! elements")
     if not op.on_group and p < 2:

@@ -61,7 +61,8 @@ class Run:
 
     def __post_init__(self) -> None:
         """Check every argument; lists for `betas` (as JSON and YAML give them) become tuples."""
-        object.__setattr__(self, "betas", tuple(self.betas))
+        if isinstance(self.betas, list):
+            object.__setattr__(self, "betas", tuple(self.betas))
         data.check_operation(self.operation, self.p, self.n)
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
@@ -108,11 +109,17 @@ class Run:
             if value is None and name in ("split_seed", "d_ff", "batch_size"):
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < bound:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least {bound}")
-        for name in ("lr", "eps", "weight_decay", "update_noise", "weight_noise"):
+                or_full = "'full' or " if name == "batch_size" else ""
+                raise ValueError(f"{name}={value!r} must be {or_full}a whole number of at least {bound}")
+        at_least_0 = ("lr", "eps", "weight_decay", "update_noise", "weight_noise")
+        for name in (*at_least_0, "train_fraction", "dropout"):
+            if not _is_number(value := getattr(self, name)):
+                raise ValueError(f"{name}={value!r} must be a number; YAML reads 1e-3 as text, 1.0e-3 not")
+        for name in at_least_0:
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name}={getattr(self, name)} must be finite and at least 0")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+        betas = self.betas if isinstance(self.betas, tuple) else ()
+        if len(betas) != 2 or not all(_is_number(beta) and 0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas={self.betas} must be two numbers in [0, 1)")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout} must lie in [0, 1)")
@@ -132,3 +139,7 @@ class Run:
             )
         if self.outliers > self.n_train:
             raise ValueError(f"outliers={self.outliers} must not exceed the {self.n_train} training equations")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
