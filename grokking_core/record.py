@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import math
+import platform
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -111,18 +112,18 @@ class Record:
 
 def is_finite(row: tuple[float, ...]) -> bool:
     """Whether training loss and weight norm of a curve's row are finite; where not, the run has diverged."""
-    return math.isfinite(row[COLUMNS.index("train_loss")]) and math.isfinite(row[COLUMNS.index("weight_norm")])
+    return all(math.isfinite(row[COLUMNS.index(name)]) for name in ("train_loss", "weight_norm"))
 
 
-def curve_frame(rows: list[tuple[float, ...]]) -> pd.DataFrame:
-    """A curve from rows in the order of `COLUMNS`."""
+def curve_frame(rows: list[tuple[float, ...]] | dict[str, np.ndarray]) -> pd.DataFrame:
+    """A curve from rows in the order of `COLUMNS`, or from columns by name."""
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"step": "int64"})
 
 
 def provenance(device: torch.device | str, precision: str, seconds: float) -> dict[str, Any]:
     """Where a record comes from: versions, device, precision, seconds of the device, date (UTC)."""
     device = torch.device(device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "package": grokking_core.__version__,
         "source": source_hash(),
@@ -130,8 +131,13 @@ def provenance(device: torch.device | str, precision: str, seconds: float) -> di
         "device": f"{device.type}: {name}",
         "precision": precision,
         "seconds": round(seconds, 3),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": utc_now(),
     }
+
+
+def utc_now() -> str:
+    """The date and time, UTC, ISO 8601 to the millisecond: later ones sort after earlier ones."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 @lru_cache

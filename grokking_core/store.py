@@ -1,0 +1,329 @@
+"""Records on disk: what was trained is found again by what decides it.
+
+A record is found by its key: a hash of every field of `Run` that decides the trajectory and of
+`NUMERICS`. A user's own records are single files in a folder of theirs; the shipped ones are packed
+(see `packs`). What a user has trained wins over what was shipped, where it answers the question.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import grokking_core
+from grokking_core import files, packs
+from grokking_core.engine import Trajectory
+from grokking_core.files import Arrays, Damaged, Meta, RecordWarning, StoreError, canonical
+from grokking_core.record import COLUMNS, Record, curve_frame, utc_now
+from grokking_core.run import Run
+
+NUMERICS = 1  # raised by hand when results may move: older records are then no longer asked for
+KINDS = ("record", "weights", "checkpoint")
+SUFFIX = ".safetensors"
+PathLike = str | os.PathLike[str]
+
+
+def key_of(run: Run | Meta, numerics: int = NUMERICS) -> str:
+    """The key of a run's record, 64 hex digits.
+
+    Fields at their default are left out, so that a field that `Run` gets later keeps the records.
+    """
+    identity = run.identity() if isinstance(run, Run) else run
+    defaults = _defaults()
+    decides = {name: _plain(v) for name, v in identity.items() if v != defaults.get(name, MISSING)}
+    text = canonical({"run": decides, "numerics": numerics})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache
+def _defaults() -> dict[str, Any]:
+    defaults = {f.name: f.default for f in fields(Run)}
+    return {n: list(v) if isinstance(v, tuple) else v for n, v in defaults.items()}
+
+
+def _plain(value: Any) -> Any:
+    """The same JSON for 1 and 1.0, and for numpy's numbers."""
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, bool | str | int):
+        return value
+    return int(value) if float(value).is_integer() else float(value)
+
+
+def default_folder() -> Path:
+    """The user's records folder: GROKKING_RECORDS, or one in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    default = Path(cache) / "grokking-companion" / "records"
+    return Path(os.environ.get("GROKKING_RECORDS") or default).expanduser()
+
+
+def shipped_folder() -> Path:
+    """Where shipped records lie: GROKKING_SHIPPED, or book/records beside the package."""
+    beside = Path(grokking_core.__file__).parent.parent / "book" / "records"
+    return Path(os.environ.get("GROKKING_SHIPPED") or beside).expanduser()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file in a records folder: its kind ("other" for what is not ours), and what is wrong."""
+
+    path: Path
+    kind: str
+    size: int
+    trouble: str | None = None
+
+
+class Store:
+    """A user's records, with the shipped ones behind them.
+
+    Parameters
+    ----------
+    folder : path, optional
+        Made when the first record is written; `default_folder()` without it.
+    shipped : path, optional
+        Where packs lie, and weights beside them; `shipped_folder()` without it. May be absent.
+
+    Raises
+    ------
+    ValueError
+        If `folder` is a file.
+    """
+
+    def __init__(self, folder: PathLike | None = None, shipped: PathLike | None = None):
+        self.folder = Path(folder).expanduser() if folder else default_folder()
+        self.shipped = Path(shipped).expanduser() if shipped else shipped_folder()
+        file = next((p for p in (self.folder, *self.folder.parents) if p.is_file()), None)
+        if file:
+            raise ValueError(f"the records folder {self.folder} is to be a folder; {file} is a file")
+
+    def path(self, run: Run, kind: str) -> Path:
+        """The file of a run in the user's folder."""
+        return self.folder / f"{key_of(run)}.{kind}{SUFFIX}"
+
+    # -- records ------------------------------------------------------------------------------------
+
+    def answer(
+        self,
+        run: Run,
+        steps: int,
+        stop_at: float | None = None,
+        *,
+        parameters: bool = False,
+        since: str = "",
+    ) -> Record | None:
+        """What is on record of a run, up to an evaluation step `steps` or `stop_at`; else None.
+
+        Parameters
+        ----------
+        parameters : bool
+            Only with the weights at the end, which the record then has.
+        since : str
+            Only what was trained at or after this date (UTC, ISO 8601).
+        """
+        for record in self._found(run):
+            part = record.until(steps, stop_at)
+            if part is None or record.provenance["date"] < since:
+                continue
+            weights = self.weights(run, part.last_step) if parameters else None
+            if weights is not None or not parameters:
+                return replace(part, parameters=weights)
+        return None
+
+    def write(self, record: Record) -> None:
+        """Keep a record, and its weights if it has them; a longer record stays as it is.
+
+        Raises
+        ------
+        StoreError
+            With the path and the reason.
+        """
+        if record.parameters is not None:
+            path = self.path(record.run, f"weights-{record.last_step}")
+            arrays = {"parameters": record.parameters.numpy()}
+            files.write(path, files.to_bytes(_head(record.run, "weights"), arrays))
+        path = self.path(record.run, "record")
+        known = self._own(record.run)
+        if known is None or known.last_step <= record.last_step:
+            files.write(path, files.to_bytes(*record_parts(record)))
+
+    def weights(self, run: Run, step: int) -> Tensor | None:
+        """The weights of a run at a step, (n,), where they were kept."""
+        for folder in (self.folder, self.shipped):
+            path = folder / self.path(run, f"weights-{step}").name
+            held = self._read(path, run, "weights")
+            if held is not None:
+                return torch.from_numpy(held[1]["parameters"])
+        return None
+
+    def _found(self, run: Run) -> Iterator[Record]:
+        try:
+            own = self._own(run)
+        except StoreError as error:
+            warnings.warn(str(error), RecordWarning, stacklevel=4)
+            own = None
+        if own:
+            yield own
+        for pack in packs.in_folder(self.shipped):
+            held = pack.get(key_of(run))
+            if held is not None:
+                yield record_from(*held, run)
+
+    def _own(self, run: Run) -> Record | None:
+        held = self._checked(self.path(run, "record"), run, "record")
+        return record_from(*held, run) if held else None
+
+    # -- checkpoints --------------------------------------------------------------------------------
+
+    def keep(self, trajectory: Trajectory) -> None:
+        """Keep what a run under way needs to go on, in the place of what was kept before.
+
+        Raises
+        ------
+        StoreError
+            With the path and the reason.
+        """
+        meta = _head(trajectory.run, "checkpoint")
+        meta |= {"step": trajectory.step, "seconds": trajectory.seconds, "date": utc_now()}
+        rows = np.array(trajectory.rows, np.float64).reshape(-1, len(COLUMNS))
+        arrays = {name: t.numpy() for name, t in trajectory.tensors.items()} | {"rows": rows}
+        files.write(self.path(trajectory.run, "checkpoint"), files.to_bytes(meta, arrays))
+
+    def checkpoint(self, run: Run, since: str = "") -> Trajectory | None:
+        """A run under way as it was last kept; None without a checkpoint, or an older one."""
+        held = self._read(self.path(run, "checkpoint"), run, "checkpoint")
+        if held is None or held[0]["date"] < since:
+            return None
+        meta, arrays = held
+        rows: list[tuple[float, ...]] = [(int(row[0]), *row[1:]) for row in arrays.pop("rows").tolist()]
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return Trajectory(run, meta["step"], rows, meta["seconds"], tensors)
+
+    def forget(self, run: Run) -> None:
+        """Remove a run's checkpoint, if there is one."""
+        try:
+            self.path(run, "checkpoint").unlink(missing_ok=True)
+        except OSError as error:
+            warnings.warn(f"a checkpoint was not removed: {error}", RecordWarning, stacklevel=2)
+
+    # -- the folder as a whole ----------------------------------------------------------------------
+
+    def entries(self) -> Iterator[Entry]:
+        """Every file of the user's folder, by name, as its name has it; nothing is opened."""
+        for path in sorted(self.folder.glob("*")) if self.folder.is_dir() else []:
+            parts = path.name.split(".")
+            known = len(parts) == 3 and len(parts[0]) == 64 and path.suffix == SUFFIX
+            kind = parts[1].split("-")[0] if known else "other"
+            kind = "set aside" if ".damaged" in path.name else kind
+            kind = "unfinished" if path.suffix == ".tmp" else kind
+            try:
+                yield Entry(path, kind, path.stat().st_size)
+            except FileNotFoundError:
+                continue
+
+    def verify(self) -> Iterator[Entry]:
+        """Every file of ours, opened and checked, and every pack; nothing is moved or changed."""
+        for entry in self.entries():
+            if entry.kind in KINDS:
+                yield replace(entry, trouble=_trouble(entry))
+            elif entry.kind == "other":
+                yield replace(entry, trouble="not one of our files")
+        for path in packs.paths(self.shipped):
+            for trouble in packs.troubles(path) or [None]:
+                yield Entry(path, "pack", path.stat().st_size, trouble)
+
+    def records(self) -> Iterator[Record]:
+        """Every readable record of this version, the user's and the shipped ones, the longest of a run."""
+        best: dict[str, Record] = {}
+        for key, held in self._all():
+            try:
+                record = record_from(*held)
+            except (TypeError, ValueError) as error:
+                warnings.warn(f"{key}: {error}", RecordWarning, stacklevel=2)
+                continue
+            if key not in best or record.last_step > best[key].last_step:
+                best[key] = record
+        yield from best.values()
+
+    def _all(self) -> Iterator[tuple[str, tuple[Meta, Arrays]]]:
+        for entry in self.entries():
+            if entry.kind == "record":
+                held = self._read(entry.path)
+                if held and held[0].get("numerics") == NUMERICS:
+                    yield entry.path.name.split(".")[0], held
+        for pack in packs.in_folder(self.shipped):
+            yield from ((key, held) for key in pack.rows if (held := pack.get(key)) is not None)
+
+    # -- one file -----------------------------------------------------------------------------------
+
+    def _read(self, path: Path, run: Run | None = None, kind: str = "record") -> tuple[Meta, Arrays] | None:
+        """A checked file's content; None, with a warning, where it cannot be had."""
+        try:
+            return self._checked(path, run, kind)
+        except StoreError as error:
+            warnings.warn(str(error), RecordWarning, stacklevel=3)
+            return None
+
+    def _checked(self, path: Path, run: Run | None, kind: str = "record") -> tuple[Meta, Arrays] | None:
+        held = files.read(path)
+        if held is None:
+            return None
+        trouble = mismatch(path, held[0], kind)
+        if trouble is None and run and key_of(run) != key_of(held[0]["run"]):
+            trouble = "it is of another run"
+        if trouble:
+            files.set_aside(path, trouble)
+            return None
+        return held
+
+
+# -------------------------------------------------------------------------------------------------
+# What is in a file
+
+
+def _head(run: Run, kind: str) -> Meta:
+    return {"kind": kind, "numerics": NUMERICS, "run": run.identity()}
+
+
+def record_parts(record: Record) -> tuple[Meta, Arrays]:
+    """A record without its weights, as plain values and arrays."""
+    meta = _head(record.run, "record")
+    meta |= {"diverged_at": record.diverged_at, "provenance": record.provenance}
+    return meta, {name: record.curve[name].to_numpy() for name in COLUMNS}
+
+
+def record_from(meta: Meta, arrays: Arrays, run: Run | None = None) -> Record:
+    """The inverse of `record_parts`; `run` spares making it again."""
+    return Record(
+        run=run or Run(**meta["run"]),
+        curve=curve_frame({name: arrays[name] for name in COLUMNS}),
+        diverged_at=meta["diverged_at"],
+        provenance=meta["provenance"],
+    )
+
+
+def mismatch(path: Path, meta: Meta, kind: str) -> str | None:
+    """How a readable file is not the one that its name promises; None if it is."""
+    key = path.name.split(".")[0]
+    if meta.get("kind") != kind:
+        return f"a {meta.get('kind')} under the name of a {kind}"
+    if key_of(meta["run"], meta["numerics"]) != key:
+        return "it belongs to another run than its name says"
+    return None
+
+
+def _trouble(entry: Entry) -> str | None:
+    try:
+        meta, _ = files.from_bytes(entry.path.read_bytes())
+    except (Damaged, OSError) as error:
+        return str(error)
+    return mismatch(entry.path, meta, entry.kind)

@@ -1,0 +1,445 @@
+"""`sweep`: what is on record is read, what is missing is trained, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from grokking_core import engine, estimate, schedule
+from grokking_core.engine import Trajectory
+from grokking_core.files import RecordWarning, StoreError
+from grokking_core.provenance import Provenance
+from grokking_core.record import Record, utc_now
+from grokking_core.run import Run
+from grokking_core.store import Store, key_of
+
+PROCESS_STARTED = utc_now()
+GROKKED = 0.99  # validation accuracy, of the progress bar's count
+
+
+class Records(list[Record]):
+    """Records in the order in which their runs were asked for.
+
+    Attributes
+    ----------
+    n_read, n_trained : int
+        Runs that were on record, and runs that were trained for this.
+    missing : list of Run
+        Runs that the time limit left without an answer; their records are not in the list.
+    unwritten : list of Record
+        Those of them that could not be written to the records folder.
+    seconds : float
+        What the call took.
+    steps, stop_at
+        What was asked, `steps` rounded up to the evaluation grid.
+    """
+
+    def __init__(self, records: Iterable[Record] = (), *, steps: int, stop_at: float | None):
+        super().__init__(records)
+        self.steps, self.stop_at = steps, stop_at
+        self.n_read = self.n_trained = 0
+        self.missing: list[Run] = []
+        self.unwritten: list[Record] = []
+        self.seconds = 0.0
+
+    def provenance(self) -> Provenance:
+        """Where these numbers come from, shown as a table in a notebook."""
+        counts = {"read": self.n_read, "trained": self.n_trained, "missing": len(self.missing)}
+        asked = {"steps": self.steps, "stop_at": self.stop_at}
+        return Provenance.of(self, counts | asked, self.seconds)
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM ended a sweep, and all of it is kept; `records` has what is complete."""
+
+    def __init__(self, message: str, records: Records):
+        super().__init__(message)
+        self.records = records
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of each run."""
+
+    steps: int  # an evaluation step
+    stop_at: float | None = None  # validation accuracy in (0, 1]
+    keep_parameters: bool = False  # the weights at the end as well
+    keep_checkpoints: bool = False  # what it takes to go on from the end
+    since: str = ""  # trained at or after this date, UTC
+
+    def read(self, store: Store, run: Run) -> Record | None:
+        """The answer that is on record, or in a checkpoint."""
+        asked = {"parameters": self.keep_parameters, "since": self.since}
+        return store.answer(run, self.steps, self.stop_at, **asked)
+
+    def cut(self, trajectory: Trajectory, device: str) -> Record | None:
+        """The answer that a run under way has gone past already."""
+        if not trajectory.rows:
+            return None
+        part = trajectory.record(device).until(self.steps, self.stop_at)
+        if part is None or not self.keep_parameters:
+            return part and replace(part, parameters=None)
+        return part if part.last_step == trajectory.step else None
+
+
+def sweep(
+    runs: Sequence[Run],
+    steps: int,
+    stop_at: float | None = None,
+    *,
+    keep_parameters: bool = False,
+    keep_checkpoints: bool = False,
+    minutes: float | None = None,
+    fresh: bool | None = None,
+    store: Store | str | os.PathLike[str] | None = None,
+    device: torch.device | str | None = None,
+    width: int | None = None,
+    executor: Executor | None = None,
+    checkpoint_seconds: float = 60.0,
+    progress: bool = True,
+) -> Records:
+    """Records of the runs: read where they are on record, trained all together where they are not.
+
+    Every run that ends is on record at once, every run under way each `checkpoint_seconds`. After
+    Ctrl-C, SIGTERM or a power cut the same call goes on from there and ends with the same numbers.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        A run that is named twice is trained once.
+    steps : int
+        Updates to follow each run for, at least 1; rounded up to the evaluation grid.
+    stop_at : float, optional
+        Validation accuracy in (0, 1] at which a run ends early.
+    keep_parameters : bool
+        Whether the records have the weights at the end.
+    keep_checkpoints : bool
+        Whether a run that has ended can be followed further later without starting again.
+    minutes : float, optional
+        Time limit, above 0. What is then without an answer is in `missing`.
+    fresh : bool, optional
+        Train everything again, but nothing twice; by default as GROKKING_FRESH says: 1, or a date
+        (UTC, ISO 8601) from which on records count.
+    store : Store or path, optional
+        By default the user's own and the shipped records.
+    device : torch.device or str, optional
+        By default CUDA if it is there, else the CPU.
+    width : int, optional
+        Runs trained at a time; by default what the device does best.
+    executor : concurrent.futures.Executor, optional
+        Where to train instead of here; all of its workers must see the records folder.
+    checkpoint_seconds : float
+        Seconds between two checkpoints of a run.
+    progress : bool
+        Show a bar, and an estimate before a long sweep.
+
+    Raises
+    ------
+    ValueError
+        If `runs`, `steps`, `stop_at`, `minutes` or a precision is not one of the above.
+    Stopped
+        After Ctrl-C or SIGTERM, with everything kept.
+    """
+    started, runs = time.monotonic(), list(runs)
+    device = str(device or default_device())
+    _check(runs, stop_at, minutes, device if executor is None else None)
+    store = store if isinstance(store, Store) else Store(store)
+    question = Question(
+        steps=schedule.last_step(steps),
+        stop_at=stop_at,
+        keep_parameters=keep_parameters,
+        keep_checkpoints=keep_checkpoints,
+        since=_since(fresh),
+    )
+    work = Work(question, store, device, progress)
+    work.read(runs)
+    training = {"width": width, "checkpoint_seconds": checkpoint_seconds}
+    with Stop(minutes) as stop:
+        if work.left:
+            work.begin()
+            if executor is None:
+                work.train(stop, **training)
+            else:
+                from grokking_core import workers
+
+                workers.train(work, executor, stop, **training)
+    records = work.records(runs, time.monotonic() - started)
+    if stop.signal is not None:
+        kept = f"{len(records)} of {len(runs)} runs are on record in {store.folder}"
+        raise Stopped(f"stopped; {kept}, the others go on from their checkpoints", records)
+    return records
+
+
+def default_device() -> str:
+    """The device that trains where none is named."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _check(runs: list[Run], stop_at: float | None, minutes: float | None, device: str | None) -> None:
+    for run in runs:
+        if not isinstance(run, Run):
+            raise ValueError(f"runs holds {run!r}; it must hold objects of type Run")
+        if device:
+            engine.check_precision(run, torch.device(device))
+    if stop_at is not None and not 0 < stop_at <= 1:
+        raise ValueError(f"stop_at={stop_at} must lie in (0, 1]; write 99 % as 0.99")
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes={minutes} must be above 0")
+
+
+def _since(fresh: bool | None) -> str:
+    """The date from which on records count; nothing is before the empty one."""
+    asked = os.environ.get("GROKKING_FRESH", "")
+    if fresh is not None:
+        return utc_now() if fresh else ""
+    return PROCESS_STARTED if asked == "1" else "" if asked == "0" else asked
+
+
+@dataclass
+class Work:
+    """The runs of one sweep: those with an answer, those without, and how far these are."""
+
+    question: Question
+    store: Store
+    device: str
+    progress: bool
+    answers: dict[str, Record] = field(default_factory=dict)  # by key
+    left: dict[str, Run] = field(default_factory=dict)
+    n_read: int = 0
+    unwritten: list[Record] = field(default_factory=list)
+    complaint: str = ""
+
+    def read(self, runs: Iterable[Run]) -> None:
+        """Answer from the records what can be answered; the others are left."""
+        for run in runs:
+            key = key_of(run)
+            if key in self.answers:
+                continue
+            record = self.question.read(self.store, run)
+            if record is None:
+                self.left[key] = run
+                continue
+            self.answers[key] = record
+            self.left.pop(key, None)
+            self.n_read += 1
+
+    def begin(self) -> None:
+        """Say how long it will take, if that is long, and show the bar."""
+        if self.progress:
+            estimate.announce(list(self.left.values()), self.question.steps, self.device)
+        self.bar = Bar(self, disable=not self.progress)
+        self.bar.show()
+
+    def train(self, stop: Stop, width: int | None, checkpoint_seconds: float) -> None:
+        """Train what is left on this device, group by group."""
+        listener = engine.Listener(ended=self.ended, advanced=self.advanced, checkpoint=self.keep)
+        try:
+            for runs in groups(self.left.values()):
+                if stop():
+                    break
+                trajectories = self.start(runs)
+                engine.train(
+                    trajectories,
+                    steps=self.question.steps,
+                    stop_at=self.question.stop_at,
+                    listener=listener,
+                    device=self.device,
+                    width=width,
+                    checkpoint_seconds=checkpoint_seconds,
+                    interrupted=stop,
+                )
+        finally:
+            self.bar.close()
+            self.write_again()
+
+    def start(self, runs: Iterable[Run]) -> list[Trajectory]:
+        """Where the runs are: at a checkpoint, or at step 0; without those that have an answer by now."""
+        self.read(runs)  # another process may have trained them meanwhile
+        trajectories = []
+        for run in runs:
+            if key_of(run) in self.answers:
+                continue
+            trajectory = self.store.checkpoint(run, self.question.since) or Trajectory(run)
+            past = self.question.cut(trajectory, self.device)
+            if past is not None:
+                self.n_read += 1
+                self.answered(past)
+            else:
+                beyond = trajectory.rows and trajectory.rows[-1][0] >= self.question.steps
+                trajectories.append(Trajectory(run) if beyond else trajectory)
+        self.bar.started(trajectories)
+        return trajectories
+
+    # -- what the engine tells ----------------------------------------------------------------------
+
+    def ended(self, trajectory: Trajectory) -> None:
+        """A run has ended."""
+        record = trajectory.record(self.device)
+        if not self.question.keep_parameters:
+            record = replace(record, parameters=None)
+        self.bar.ended(trajectory)
+        written = self.answered(record)
+        if self.question.keep_checkpoints:
+            self.keep([trajectory])
+        elif written:
+            self.store.forget(trajectory.run)
+
+    def advanced(self, trajectories: Sequence[Trajectory]) -> None:
+        """Runs have made steps."""
+        self.bar.advanced(trajectories)
+
+    def keep(self, trajectories: Sequence[Trajectory]) -> None:
+        """Keep checkpoints."""
+        try:
+            for trajectory in trajectories:
+                self.store.keep(trajectory)
+        except StoreError as error:
+            self.complain(error)
+
+    def answered(self, record: Record) -> bool:
+        """Take an answer and put it on record; whether it is there now."""
+        key = key_of(record.run)
+        self.answers[key] = record
+        self.left.pop(key, None)
+        try:
+            self.store.write(record)
+        except StoreError as error:
+            self.unwritten.append(record)
+            self.complain(error)
+            return False
+        finally:
+            self.bar.show()
+        return True
+
+    # -- what cannot be written ---------------------------------------------------------------------
+
+    def complain(self, error: StoreError) -> None:
+        """Warn of the first thing that cannot be written; training goes on."""
+        if not self.complaint:
+            self.complaint = str(error)
+            told = f"{error}; training goes on, and its results are in memory only"
+            warnings.warn(told, RecordWarning, stacklevel=2)
+
+    def write_again(self) -> None:
+        """Try once more to write what could not be written."""
+        for record in self.unwritten.copy():
+            try:
+                self.store.write(record)
+            except StoreError:
+                return
+            self.unwritten.remove(record)
+
+    def records(self, runs: Sequence[Run], seconds: float) -> Records:
+        """The answers in the order asked for."""
+        found = [(run, self.answers.get(key_of(run))) for run in runs]
+        records = Records(
+            (replace(record, run=run) for run, record in found if record),
+            steps=self.question.steps,
+            stop_at=self.question.stop_at,
+        )
+        records.missing = [run for run, record in found if record is None]
+        records.n_read, records.n_trained = self.n_read, len(self.answers) - self.n_read
+        records.seconds = round(seconds, 3)
+        records.unwritten = self.unwritten
+        return records
+
+
+def groups(runs: Iterable[Run]) -> list[list[Run]]:
+    """Runs that can be trained in one ensemble, the cheapest group first so that results come early."""
+    found: dict[Any, list[Run]] = defaultdict(list)
+    for run in runs:
+        found[engine.group_key(run)].append(run)
+    return sorted(found.values(), key=lambda group: len(group) * estimate.work(group[0]))
+
+
+class Bar:
+    """One line: runs read, trained and left, steps a second, time left, runs that grokked."""
+
+    def __init__(self, work: Work, disable: bool):
+        self.work, self.step = work, dict[str, int]()
+        self.bar = tqdm(
+            total=len(work.left) * work.question.steps,
+            unit=" run-steps",
+            unit_scale=True,
+            disable=disable,
+            leave=False,
+            mininterval=0.5,
+            file=sys.stderr,
+            bar_format="{desc} |{bar:16}| {percentage:3.0f} %, {rate_fmt}, {elapsed} < {remaining}",
+        )
+
+    def started(self, trajectories: Sequence[Trajectory]) -> None:
+        """Runs begin, or go on."""
+        for trajectory in trajectories:
+            self.step[key_of(trajectory.run)] = trajectory.step
+            self._less(trajectory.step)
+
+    def advanced(self, trajectories: Sequence[Trajectory]) -> None:
+        """Runs have made steps."""
+        for trajectory in trajectories:
+            key = key_of(trajectory.run)
+            self.bar.update(trajectory.step - self.step.get(key, 0))
+            self.step[key] = trajectory.step
+
+    def ended(self, trajectory: Trajectory) -> None:
+        """A run has ended, maybe early."""
+        self._less(self.work.question.steps - trajectory.step)
+
+    def _less(self, steps: int) -> None:
+        if self.bar.total is not None:
+            self.bar.total -= steps
+
+    def show(self) -> None:
+        """Say how many runs are read, trained and left, and how many of them grokked."""
+        if self.bar.disable:
+            return
+        work = self.work
+        grokked = sum(r.steps_to(GROKKED, "validation") is not None for r in work.answers.values())
+        trained, left = len(work.answers) - work.n_read, len(work.left)
+        told = f"read {work.n_read}, trained {trained}, left {left}, grokked {grokked}"
+        self.bar.set_description_str(told)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self.bar.close()
+
+
+class Stop:
+    """Whether to stop: the time is over, or Ctrl-C or SIGTERM has come. A second one stops at once."""
+
+    def __init__(self, minutes: float | None):
+        self.deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
+        self.signal: int | None = None
+        self.before: dict[int, Any] = {}
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self.signal is not None or time.monotonic() > self.deadline
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._received)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
