@@ -61,7 +61,9 @@ class Trajectory:
         if not self.rows:
             return False
         step, accuracy = self.rows[-1][0], self.rows[-1][4]
-        return step >= last_step or (stop_at is not None and accuracy >= stop_at) or not is_finite(self.rows[-1])
+        return (
+            step >= last_step or (stop_at is not None and accuracy >= stop_at) or not is_finite(self.rows[-1])
+        )
 
     def record(self, device: torch.device | str) -> Record:
         """The record of what was seen so far."""
@@ -76,7 +78,14 @@ class Trajectory:
 
 def group_key(run: Run) -> tuple[object, ...]:
     """What runs must share to be trained in one ensemble: shapes, and the path of computation."""
-    shape = (run.architecture, run.n_elements, run.n_layers, run.d_model, run.hidden_width, run.effective_batch_size)
+    shape = (
+        run.architecture,
+        run.n_elements,
+        run.n_layers,
+        run.d_model,
+        run.hidden_width,
+        run.effective_batch_size,
+    )
     if run.architecture == "transformer":
         shape += (run.n_heads, run.norm)
     noise = (run.dropout > 0, run.weight_noise > 0, run.update_noise > 0, run.decay_toward)
@@ -102,8 +111,9 @@ class Ensemble:
         gradients = torch.zeros_like(self.parameters)
         self.optimizer = Optimizer(runs, self.parameters, gradients)
         self.network = ensemble.network(run, self.optimizer.noisy, gradients)
-        self.tables = Tables(runs, n_slots, device)
-        self.step = torch.zeros(n_slots, dtype=torch.int64, device=device)
+        self.tables = Tables(runs, n_slots, dtype, device)
+        self.step = torch.zeros(n_slots, dtype=torch.int64, device=device)  # of every slot, empty ones too
+        self.steps = [0] * n_slots  # the same, known without asking the device
         self.dropout = torch.zeros(n_slots, dtype=torch.float64, device=device) if run.dropout else None
         self.slots: list[Trajectory | None] = [None] * n_slots
         self.evaluator = ensemble.network(run, self.parameters, gradients)
@@ -126,7 +136,7 @@ class Ensemble:
         moments = (tensors["first_moment"], tensors["second_moment"]) if tensors else None
         self.optimizer.load(slot, run, first.to(self.device), moments)
         self.tables.load(slot, run)
-        self.step[slot] = trajectory.step
+        self.step[slot] = self.steps[slot] = trajectory.step
         if self.dropout is not None:
             self.dropout[slot] = run.dropout
         self.slots[slot] = trajectory
@@ -147,17 +157,28 @@ class Ensemble:
         started, live = time.perf_counter(), [t for t in self.slots if t]
         if any(not t.rows for t in live):
             self.evaluate([slot for slot in self.live if not self.at(slot).rows])
-        updates = min(schedule.next_evaluation(t.step) - t.step for t in live)
-        for _ in range(updates):
-            if interrupted():
-                break
-            self.tables.renew([t.step if t else 0 for t in self.slots])
-            self._update()
-            for trajectory in live:
-                trajectory.step += 1
-        self.evaluate([slot for slot in self.live if self.at(slot).step == schedule.next_evaluation(int(self.at(slot).rows[-1][0]))])
+        self.update(min(schedule.next_evaluation(t.step) - t.step for t in live), interrupted)
+        self.evaluate(
+            [
+                slot
+                for slot in self.live
+                if self.at(slot).step == schedule.next_evaluation(int(self.at(slot).rows[-1][0]))
+            ]
+        )
         for trajectory in live:
             trajectory.seconds += (time.perf_counter() - started) / len(live)
+
+    @torch.inference_mode()
+    def update(self, n_updates: int, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Make some updates of every slot, without evaluation; fewer if interrupted."""
+        for _ in range(n_updates):
+            if interrupted():
+                break
+            self.tables.renew(self.steps)
+            self._update()
+            self.steps = [step + 1 for step in self.steps]
+        for slot in self.live:
+            self.at(slot).step = self.steps[slot]
 
     def at(self, slot: int) -> Trajectory:
         """The run in a slot."""
@@ -223,7 +244,9 @@ class Ensemble:
     def evaluate(self, due: Sequence[int]) -> None:
         """Add a row to the curve of each slot that is due."""
         if len(due) == len(self.slots):
-            for slot, row in zip(due, self._measure(self.evaluator, self.parameters, slice(None)), strict=True):
+            for slot, row in zip(
+                due, self._measure(self.evaluator, self.parameters, slice(None)), strict=True
+            ):
                 self.at(slot).rows.append((self.at(slot).step, *row))
             return
         for slot in due:
@@ -231,7 +254,9 @@ class Ensemble:
             (row,) = self._measure(self.one_evaluator, self.one, slice(slot, slot + 1))
             self.at(slot).rows.append((self.at(slot).step, *row))
 
-    def _measure(self, network: ensemble.Network, parameters: Tensor, slots: slice) -> list[tuple[float, ...]]:
+    def _measure(
+        self, network: ensemble.Network, parameters: Tensor, slots: slice
+    ) -> list[tuple[float, ...]]:
         """Losses and accuracies over the whole table, and weight norms, of some slots."""
         total = 0.0
         for x, y, label, groups in self.tables.parts(slots, EVALUATION_ROWS):
@@ -244,7 +269,13 @@ class Ensemble:
         assert isinstance(total, Tensor)
         mean = (total / self.tables.counts[slots][:, :, None]).cpu()
         norm = parameters.double().norm(dim=1).cpu()
-        order = ((0, 0), (0, 1), (1, 0), (1, 1), (2, 1))  # (group, loss or accuracy) in the order of the curve
+        order = (
+            (0, 0),
+            (0, 1),
+            (1, 0),
+            (1, 1),
+            (2, 1),
+        )  # (group, loss or accuracy) in the order of the curve
         return [(*(m[i].item() for i in order), float(n)) for m, n in zip(mean, norm, strict=True)]
 
 
@@ -298,40 +329,44 @@ def train(
     MemoryError
         If not even one run fits into the device's memory.
     """
-    device, last, queue = torch.device(device), schedule.last_step(steps), deque(trajectories)
+    device, queue = torch.device(device), deque(trajectories)
     if not queue:
         return
     runs = [trajectory.run for trajectory in queue]
     check_precision(runs[0], device)
     n_workers = torch.get_num_threads() if device.type == "cpu" else 1
     width = fitting_width(runs, device, width or default_width(device))
-    with _settings(device, runs[0].precision):
-        pool = ThreadPoolExecutor(n_workers, initializer=torch.set_flush_denormal, initargs=(True,))
-        ensembles = make_ensembles(runs, width, device)
-        Conductor(ensembles, queue, last, stop_at, listener, checkpoint_seconds, interrupted).conduct(pool, n_workers)
+    with settings(device, runs[0].precision):
+        Conductor(
+            ensembles=make_ensembles(runs, width, device),
+            queue=queue,
+            last_step=schedule.last_step(steps),
+            stop_at=stop_at,
+            listener=listener,
+            checkpoint_seconds=checkpoint_seconds,
+            asked_to_stop=interrupted,
+        ).conduct(n_workers)
 
 
+@dataclass(kw_only=True)
 class Conductor:
-    """Keeps the slots of some ensembles full and the workers busy until the queue is empty and all runs have ended."""
+    """Keeps slots full and workers busy until the queue is empty and every run has ended; see `train`."""
 
-    def __init__(
-        self,
-        ensembles: list[Ensemble],
-        queue: deque[Trajectory],
-        last_step: int,
-        stop_at: float | None,
-        listener: Listener,
-        checkpoint_seconds: float,
-        interrupted: Callable[[], bool],
-    ):
-        self.ensembles, self.queue, self.listener = ensembles, queue, listener
-        self.last_step, self.stop_at, self.checkpoint_seconds = last_step, stop_at, checkpoint_seconds
-        self.asked_to_stop, self.stopped = interrupted, threading.Event()
-        self.kept_at = {id(e): time.monotonic() for e in ensembles}
+    ensembles: list[Ensemble]
+    queue: deque[Trajectory]
+    last_step: int
+    stop_at: float | None
+    listener: Listener
+    checkpoint_seconds: float
+    asked_to_stop: Callable[[], bool]
+    stopped: threading.Event = field(default_factory=threading.Event)  # after an exception
+    kept_at: dict[int, float] = field(default_factory=dict)  # when an ensemble was last kept, by its id
 
-    def conduct(self, pool: ThreadPoolExecutor, n_workers: int) -> None:
-        """Advance the ensembles, the one that is furthest behind first; on any exception keep all runs under way."""
+    def conduct(self, n_workers: int) -> None:
+        """Advance the ensemble that is furthest behind, always; whatever happens, keep the runs under way."""
+        pool = ThreadPoolExecutor(n_workers, initializer=torch.set_flush_denormal, initargs=(True,))
         for e in self.ensembles:
+            self.kept_at[id(e)] = time.monotonic()
             self._fill(e)
         ready, running = [e for e in self.ensembles if e.live], dict[Future[None], Ensemble]()
         try:
@@ -395,7 +430,9 @@ class Conductor:
 def check_precision(run: Run, device: torch.device) -> None:
     """Raise `ValueError` if the device does not compute in the run's precision."""
     if run.precision == "tf32" and device.type != "cuda":
-        raise ValueError(f"precision='tf32' is not to be had on device={str(device)!r}, only on CUDA; use 'fp32'")
+        raise ValueError(
+            f"precision='tf32' is not to be had on device={str(device)!r}, only on CUDA; use 'fp32'"
+        )
 
 
 def default_width(device: torch.device) -> int:
@@ -413,7 +450,9 @@ def fitting_width(runs: Sequence[Run], device: torch.device, width: int) -> int:
     """
     needed, free = bytes_per_run(runs[0]), free_bytes(device)
     if needed > free:
-        raise MemoryError(f"{runs[0]} needs about {needed / 2**20:,.0f} MiB; {device} has {free / 2**20:,.0f} MiB free")
+        raise MemoryError(
+            f"{runs[0]} needs about {needed / 2**20:,.0f} MiB; {device} has {free / 2**20:,.0f} MiB free"
+        )
     return max(1, min(width, len(runs), int(0.9 * free / needed)))
 
 
@@ -426,7 +465,9 @@ def bytes_per_run(run: Run) -> int:
     for n_equations in (run.effective_batch_size, EVALUATION_ROWS):
         n_x = n_equations if run.dropout else run.n_elements
         n_rows += 2 * n_x + 2 * n_equations
-    activations = n_rows * (run.n_layers + 1) * (run.hidden_width + 16 * run.d_model) + n_rows * run.n_elements
+    activations = (
+        n_rows * (run.n_layers + 1) * (run.hidden_width + 16 * run.d_model) + n_rows * run.n_elements
+    )
     tables = 8 * run.n_elements**2 * 4 + 16 * (_orders(run) + run.n_train)
     return itemsize * (parameters + activations) + tables
 
@@ -459,7 +500,7 @@ def make_ensembles(runs: Sequence[Run], width: int, device: torch.device) -> lis
 
 
 @contextmanager
-def _settings(device: torch.device, precision: str) -> Iterator[None]:
+def settings(device: torch.device, precision: str) -> Iterator[None]:
     """One thread an operation on a CPU; matrix products in the run's precision on a GPU."""
     threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
     if device.type == "cpu":

@@ -14,7 +14,7 @@ element, `op` at position 1 and `=` at position 3: 2 P + 2 rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -37,7 +37,10 @@ class Layout:
     def views(self, flat: Tensor) -> Views:
         """Views of `flat` (R, n) by parameter name, each (R, *shape)."""
         parts = flat.split([shape.numel() for shape in self.shapes.values()], dim=1)
-        return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        return {
+            name: part.unflatten(1, shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
 
 
 def first_parameters(run: Run) -> Tensor:
@@ -64,7 +67,7 @@ class Network:
         self._buffers: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def buffer(self, name: str, *shape: int) -> Tensor:
-        """Memory of shape (R, *shape), the same at every call with this name and shape; its content is left over."""
+        """Memory of shape (R, *shape), the same at every call with this name and shape."""
         if (name, shape) not in self._buffers:
             self._buffers[name, shape] = self.w["embedding.weight"].new_empty(self.n_runs, *shape)
         return self._buffers[name, shape]
@@ -78,7 +81,7 @@ class Network:
         raise NotImplementedError
 
     def drop_counter(self, n_rows: int, n_equations: int, width: int) -> Tensor:
-        """Counters (N, width) of a branch's dropout: where each number stands in the plain network's branch."""
+        """Counters (N, width) of a branch's dropout: places in the plain network's branch."""
         raise NotImplementedError
 
 
@@ -101,13 +104,15 @@ class TransformerNetwork(Network):
         each_x = x if drop else torch.arange(p, device=x.device).expand(self.n_runs, -1)
         op, equals = torch.full_like(each_x, 2 * p), torch.full_like(y, 2 * p + 1)
         self.table_row = torch.cat([each_x, op, p + y, equals], dim=1)  # (R, N), of each row of the residual
-        self.x_row = None if drop else torch.cat([x, p + x], dim=1)  # (R, 2B), positions 0 and 1 of each equation
+        self.x_row = (
+            None if drop else torch.cat([x, p + x], dim=1)
+        )  # (R, 2B), positions 0 and 1 of each equation
         self.saved: dict[str, Saved] = {}
         embedding = self.w["embedding.weight"]
         self.table = torch.cat([embedding[:, :p], embedding], dim=1).add_(self.table_positions)
         residual = layers.take(self.table, self.table_row)
         for layer in range(self.n_layers):
-            attended = self._attention(layer, residual)
+            attended = self._attention(layer, residual) if layer > 0 else self._first_attention(x, y)
             residual = self._branches(layer, residual[:, self._first_row(layer) :], attended)
         self.final = self._norm("final_norm", residual) if self.norm == "pre" else residual
         return layers.linear(self.final, self.w["output.weight"])
@@ -121,36 +126,68 @@ class TransformerNetwork(Network):
             g = self._norm_backward("final_norm", g)
         for layer in reversed(range(self.n_layers)):
             g, dattended = self._branches_backward(layer, g)
-            g = self._attention_backward(layer, g, dattended)
+            backward = self._attention_backward if layer > 0 else self._first_attention_backward
+            g = backward(layer, g, dattended)
         dembedding = self.dw["embedding.weight"]
         dembedding.copy_(g[:, p:])
         dembedding[:, :p] += g[:, :p]
 
     def drop_counter(self, n_rows: int, n_equations: int, width: int) -> Tensor:
-        """Counters (N, width) in a branch (B, T, width): N is B T, position by position, or the B of the last."""
+        """Counters (N, width) in a branch (B, T, width), for all positions or the last alone."""
         row = torch.arange(n_rows, device=self.table_positions.device)
         position = row // n_equations + model.N_TOKENS - n_rows // n_equations
-        return ((row % n_equations * model.N_TOKENS + position) * width)[:, None] + torch.arange(width, device=row.device)
+        first = (row % n_equations * model.N_TOKENS + position) * width
+        return first[:, None] + torch.arange(width, device=row.device)
 
     # The rows that go on: all of them, in the last layer those of position 3 only.
 
     def _first_row(self, layer: int) -> int:
         return 2 * self.n_x + self.n_equations if layer == self.n_layers - 1 else 0
 
-    # Attention: queries, keys and values of every row, then each row with the rows it sees.
+    # Attention of the first layer, from tables over tokens.
+
+    def _first_attention(self, x: Tensor, y: Tensor) -> Tensor:
+        name = "blocks.0.attention"
+        rows = self._norm(f"{name}_norm", self.table) if self.norm == "pre" else self.table
+        self.saved[name] = saved = {"rows": rows}
+        qkv = layers.linear(rows, self.w[f"{name}.qkv.weight"])  # (R, 2P + 2, 3D)
+        at_x, at_equation = layers.table_attention(qkv, x, y, self.n_heads, saved)
+        if self.x_row is None:  # each equation has rows of its own from here on
+            at_x = layers.take(at_x, torch.cat([x, self.n_elements + x], dim=1))
+        saved["attended"] = torch.cat([at_x, at_equation], dim=1)[:, self._first_row(0) :]
+        return saved["attended"]
+
+    def _first_attention_backward(self, layer: int, dresidual: Tensor, dattended: Tensor) -> Tensor:
+        """Gradient with respect to the table."""
+        name, saved, first, p = (
+            "blocks.0.attention",
+            self.saved["blocks.0.attention"],
+            self._first_row(0),
+            self.n_elements,
+        )
+        w, dw = self.w[f"{name}.qkv.weight"], self.dw[f"{name}.qkv.weight"]
+        g = torch.nn.functional.pad(dattended, (0, 0, first, 0)) if first else dattended
+        g_x, g_equation = g.split([2 * self.n_x, 2 * self.n_equations], dim=1)
+        if self.x_row is None:
+            x = saved["x"]
+            g_x = layers.take_backward(g_x, torch.cat([x, p + x], dim=1), 2 * p)
+        dqkv = layers.table_attention_backward(g_x, g_equation, self.n_heads, saved)
+        dtable = layers.linear_backward(
+            dqkv, saved["rows"], w, dw, self.buffer("dtable", *self.table.shape[1:])
+        )
+        if self.norm == "pre":
+            dtable = self._norm_backward(f"{name}_norm", dtable)
+        dtable += layers.take_backward(dresidual, self.table_row[:, first:], self.table.shape[1])
+        return dtable
+
+    # Attention of the other layers: queries, keys and values of every row, each row with those it sees.
 
     def _attention(self, layer: int, residual: Tensor) -> Tensor:
         name, first, d = f"blocks.{layer}.attention", self._first_row(layer), self.d_model
         w, n_rows = self.w[f"{name}.qkv.weight"], residual.shape[1]
-        rows = self.table if layer == 0 else residual
-        if self.norm == "pre":
-            rows = self._norm(f"{name}_norm", rows)
-        if layer == 0:
-            qkv = layers.take(layers.linear(rows, w), self.table_row)
-            q, kv = qkv[:, first:, :d], qkv[..., d:]
-        else:
-            q = layers.linear(rows[:, first:], w[:, :d], self.buffer(f"{name}.q", n_rows - first, d))
-            kv = layers.linear(rows, w[:, d:], self.buffer(f"{name}.kv", n_rows, 2 * d))
+        rows = self._norm(f"{name}_norm", residual) if self.norm == "pre" else residual
+        q = layers.linear(rows[:, first:], w[:, :d], self.buffer(f"{name}.q", n_rows - first, d))
+        kv = layers.linear(rows, w[:, d:], self.buffer(f"{name}.kv", n_rows, 2 * d))
         at_x = kv if self.x_row is None else layers.take(kv[:, : 2 * self.n_x], self.x_row)
         attended = self.buffer(f"{name}.attended", n_rows - first, d)
         self.saved[name] = saved = {"rows": rows, "q": q, "kv": kv, "at_x": at_x, "attended": attended}
@@ -161,31 +198,23 @@ class TransformerNetwork(Network):
         return attended
 
     def _attention_backward(self, layer: int, dresidual: Tensor, dattended: Tensor) -> Tensor:
+        """Gradient with respect to the residual that the layer was given."""
         name, first, d = f"blocks.{layer}.attention", self._first_row(layer), self.d_model
         w, dw, saved = self.w[f"{name}.qkv.weight"], self.dw[f"{name}.qkv.weight"], self.saved[name]
         q, kv, at_x, rows = saved["q"], saved["kv"], saved["at_x"], saved["rows"]
-        n_rows = kv.shape[1]
-        dqkv = self.buffer("dqkv", n_rows, 3 * d).zero_()
-        dq, dkv = dqkv[:, first:, :d], dqkv[..., d:]
+        dq, dkv = (self.buffer(name, *a.shape[1:]).zero_() for name, a in (("dq", q), ("dkv", kv)))
         dat_x = dkv if self.x_row is None else self.buffer("dat_x", *at_x.shape[1:]).zero_()
         sights = zip(self._sights(layer, kv, at_x), self._sights(layer, dkv, dat_x), strict=True)
         for (section, keys, values), (_, dkeys, dvalues) in sights:
-            weight = saved[f"weight {section}"]
-            g = dattended[:, section]
+            weight, g = saved[f"weight {section}"], dattended[:, section]
             layers.attend_backward(g, weight, q[:, section], keys, values, dq[:, section], dkeys, dvalues)
         if self.x_row is not None:
             dkv[:, : 2 * self.n_x] += layers.take_backward(dat_x, self.x_row, 2 * self.n_x)
-        if layer == 0:
-            dtable = layers.take_backward(dqkv, self.table_row, self.table.shape[1])
-            drows = layers.linear_backward(dtable, rows, w, dw, self.buffer("dtable", *rows.shape[1:]))
-        else:
-            drows = layers.linear_backward(dkv, rows, w[:, d:], dw[:, d:], self.buffer("drows", *rows.shape[1:]))
-            torch.bmm(dq.mT, rows[:, first:], out=dw[:, :d])
-            drows[:, first:].baddbmm_(dq, w[:, :d])
+        drows = layers.linear_backward(dkv, rows, w[:, d:], dw[:, d:], self.buffer("drows", *rows.shape[1:]))
+        torch.bmm(dq.mT, rows[:, first:], out=dw[:, :d])
+        drows[:, first:].baddbmm_(dq, w[:, :d])
         if self.norm == "pre":
             drows = self._norm_backward(f"{name}_norm", drows)
-        if layer == 0:
-            dresidual, first = layers.take_backward(dresidual, self.table_row[:, first:], self.table.shape[1]), 0
         drows[:, first:] += dresidual
         return drows
 
@@ -197,7 +226,12 @@ class TransformerNetwork(Network):
         """
         x, b = self.n_x, self.n_equations
         (k, v), (kx, vx) = kv.split(self.d_model, -1), at_x.split(self.d_model, -1)
-        ends = ((0, x), (x, 2 * x), (2 * x, 2 * x + b), (2 * x + b, 2 * x + 2 * b))  # rows of positions 0 to 3
+        ends = (
+            (0, x),
+            (x, 2 * x),
+            (2 * x, 2 * x + b),
+            (2 * x + b, 2 * x + 2 * b),
+        )  # rows of positions 0 to 3
         own = [slice(*end) for end in ends]
         seen = [([k[:, own[0]]], [v[:, own[0]]])]
         seen.append(([k[:, own[0]], k[:, own[1]]], [v[:, own[0]], v[:, own[1]]]))
@@ -234,7 +268,9 @@ class TransformerNetwork(Network):
     def _branches_backward(self, layer: int, g: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients with respect to the residual and to what attention gives."""
         name, saved = f"blocks.{layer}", self.saved[f"blocks.{layer}"]
-        up, down, out = (f"{name}.{part}.weight" for part in ("feed_forward.up", "feed_forward.down", "attention.out"))
+        up, down, out = (
+            f"{name}.{part}.weight" for part in ("feed_forward.up", "feed_forward.down", "attention.out")
+        )
         attended = self.saved[f"{name}.attention"]["attended"]
         if self.norm == "post":
             g = self._norm_backward(f"{name}.feed_forward_norm", g)
@@ -257,8 +293,8 @@ class TransformerNetwork(Network):
         return layers.layer_norm(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"], self.saved[name])
 
     def _norm_backward(self, name: str, g: Tensor) -> Tensor:
-        dw, db = self.dw[f"{name}.weight"], self.dw[f"{name}.bias"]
-        return layers.layer_norm_backward(g, self.w[f"{name}.weight"], dw, db, self.saved[name])
+        w, b, dw, db = (of[f"{name}.{part}"] for of in (self.w, self.dw) for part in ("weight", "bias"))
+        return layers.layer_norm_backward(g, w, b, dw, db, self.saved[name])
 
 
 class MLPNetwork(Network):
@@ -288,7 +324,9 @@ class MLPNetwork(Network):
             if layer < self.n_layers:
                 g = g * self.saved[layer]["drop"] if "drop" in self.saved[layer] else g
                 g = layers.activate_backward_(self.activation, g, self.saved[layer])
-            g = layers.linear_backward(g, h, self.w[name], self.dw[name], self.buffer(f"dinput {layer}", *h.shape[1:]))
+            g = layers.linear_backward(
+                g, h, self.w[name], self.dw[name], self.buffer(f"dinput {layer}", *h.shape[1:])
+            )
         dtoken = torch.cat(g.split(self.d_model, dim=-1), dim=1)
         self.dw["embedding.weight"].copy_(layers.take_backward(dtoken, self.token, self.n_elements + 2))
 

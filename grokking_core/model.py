@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,9 @@ class Attention(nn.Module):
         self.out = nn.Linear(d_model, d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, T, D / H)
+        """Each row as a mixture of the rows up to it: (B, T, D) -> (B, T, D)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.n_heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, T, D / H)
         score = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, H, T, T)
         future = torch.ones_like(score, dtype=torch.bool).triu(1)
         weight = score.masked_fill(future, -math.inf).softmax(-1)
@@ -59,11 +62,12 @@ class FeedForward(nn.Module):
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return down(activation(up(x))): (B, T, D) -> (B, T, D)."""
         return self.down(self.activation(self.up(x)))
 
 
 class Block(nn.Module):
-    """Attention and feed-forward branches on the residual stream; norm after (paper's code), before or none."""
+    """Attention and feed-forward branches on the residual stream, normed after, before or never."""
 
     def __init__(self, run: Run):
         super().__init__()
@@ -75,6 +79,7 @@ class Block(nn.Module):
             self.feed_forward_norm = nn.LayerNorm(run.d_model)
 
     def forward(self, x: Tensor, drop: Callable[[Tensor], Tensor]) -> Tensor:
+        """The residual stream after this block: (B, T, D) -> (B, T, D)."""
         if self.norm == "post":
             x = self.attention_norm(x + self.attention(x))
             return self.feed_forward_norm(x + drop(self.feed_forward(x)))
@@ -102,11 +107,13 @@ class Transformer(nn.Module):
         if run.norm == "pre":
             self.final_norm = nn.LayerNorm(run.d_model)
         self.output = nn.Linear(run.d_model, vocabulary, bias=False)
-        self.register_buffer("positions", sinusoidal_positions(N_TOKENS, run.d_model).float(), persistent=False)
+        self.register_buffer(
+            "positions", sinusoidal_positions(N_TOKENS, run.d_model).float(), persistent=False
+        )
 
     def residual(self, tokens: Tensor, drop: DropMask | None = None) -> Tensor:
         """Residual stream after the last block, (B, T, D); `tokens` are int64 of shape (B, T)."""
-        x = self.embedding(tokens) + self.positions[: tokens.shape[1]]
+        x = self.embedding(tokens) + self.get_buffer("positions")[: tokens.shape[1]]
         for layer, block in enumerate(self.blocks):
             x = block(x, lambda branch, layer=layer: drop(layer, branch) if drop else branch)
         return self.final_norm(x) if hasattr(self, "final_norm") else x
@@ -124,7 +131,7 @@ class MLP(nn.Module):
         vocabulary = run.n_elements + 2
         widths = [2 * run.d_model] + [run.hidden_width] * run.n_layers
         self.embedding = nn.Embedding(vocabulary, run.d_model)
-        self.hidden = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in zip(widths, widths[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(widths))
         self.output = nn.Linear(run.hidden_width, vocabulary, bias=False)
         self.activation = ACTIVATIONS[run.activation]
 

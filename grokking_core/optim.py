@@ -29,7 +29,7 @@ class Optimizer:
     """
 
     def __init__(self, runs: Sequence[Run], parameters: Tensor, gradients: Tensor):
-        n_runs, n = parameters.shape
+        n_runs = len(parameters)
         self.parameters, self.gradients = parameters, gradients
         self.kind = runs[0].optimizer
         self.first_moment, self.second_moment = torch.zeros_like(parameters), torch.zeros_like(parameters)
@@ -40,7 +40,8 @@ class Optimizer:
         value = parameters.new_zeros(n_runs, 1, dtype=torch.float64)
         self.value = {name: value.clone() for name in (*VALUES, "beta1", "beta2")}
         self.seed = value.long().flatten()
-        self.noisy = parameters.clone() if self.adds_weight_noise else parameters  # what the network computes with
+        # What the network computes with:
+        self.noisy = parameters.clone() if self.adds_weight_noise else parameters
 
     def load(self, slot: int, run: Run, first: Tensor, moments: tuple[Tensor, Tensor] | None = None) -> None:
         """Give a slot to a run with first weights `first` (n,), and moments (n,) if it is under way."""
@@ -64,39 +65,46 @@ class Optimizer:
         With rate = lr * warm-up and bias corrections c_i = 1 - beta_i^(step + 1):
         direction = (m / c1) / (sqrt(v / c2) + eps) = sqrt(c2) / c1 * m / (sqrt(v) + eps * sqrt(c2)).
         """
-        p, g, m, v = self.parameters, self.gradients, self.first_moment, self.second_moment
+        p, g, m, v, target = (
+            self.parameters,
+            self.gradients,
+            self.first_moment,
+            self.second_moment,
+            self.target,
+        )
         rate, scale, eps, beta1, beta2, decay = self._coefficients(step, p.dtype)
         if self.kind != "adamw":
-            g.addcmul_(p if self.target is None else p - self.target, decay)
+            g.addcmul_(p if target is None else p - target, decay)
         if self.kind == "sgd":
-            m.mul_(beta1).add_(g)
-            g.copy_(m)
+            g = m.mul_(beta1).add_(g)
         else:
             m.lerp_(g, 1 - beta1)
             v.lerp_(g.mul_(g), 1 - beta2)
             torch.div(m, torch.sqrt(v, out=g).add_(eps), out=g)
-        if self.adds_update_noise:
-            g.mul_(scale).add_(self._draw(Purpose.UPDATE_NOISE, "update_noise", step))
-            scale = torch.ones_like(scale)
         if self.kind == "adamw":
-            if self.target is not None:
-                p.addcmul_(self.target - p, rate * decay)
-            else:
-                p.mul_(1 - rate * decay)
+            p.mul_(1 - rate * decay) if target is None else p.addcmul_(target - p, rate * decay)
         p.addcmul_(g, -rate * scale)
+        if self.adds_update_noise:
+            p.addcmul_(self._draw(Purpose.UPDATE_NOISE, "update_noise", step), -rate)
 
     def _coefficients(self, step: Tensor, dtype: torch.dtype) -> list[Tensor]:
         """rate, scale of m / (sqrt(v) + eps), eps as it stands there, beta1, beta2, decay: (R, 1) each."""
         value, t = self.value, step[:, None].double()
-        rate = value["lr"] * torch.where(value["warmup_steps"] > 0, t / value["warmup_steps"].clamp(min=1), 1.0).clamp(max=1)
+        warmup = torch.where(value["warmup_steps"] > 0, t / value["warmup_steps"].clamp(min=1), 1.0).clamp(
+            max=1
+        )
+        rate = value["lr"] * warmup
         if self.kind == "sgd":
             scale, eps = torch.ones_like(rate), rate
         else:
             root = (1 - value["beta2"] ** (t + 1)).sqrt()
             scale, eps = root / (1 - value["beta1"] ** (t + 1)), value["eps"] * root
-        return [a.to(dtype) for a in (rate, scale, eps, value["beta1"], value["beta2"], value["weight_decay"])]
+        return [
+            a.to(dtype) for a in (rate, scale, eps, value["beta1"], value["beta2"], value["weight_decay"])
+        ]
 
     def _draw(self, purpose: Purpose, sigma: str, step: Tensor) -> Tensor:
         """Gaussian noise (R, n), of the standard deviation that each run asks for."""
         p = self.parameters
-        return streams.normal(streams.stream(self.seed, purpose, step), p.shape[1], p.dtype).mul_(self.value[sigma].to(p.dtype))
+        noise = streams.normal(streams.stream(self.seed, purpose, step), p.shape[1], p.dtype)
+        return noise.mul_(self.value[sigma].to(p.dtype))

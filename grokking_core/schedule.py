@@ -18,7 +18,7 @@ from grokking_core.streams import Purpose
 
 
 def _grid() -> Iterator[int]:
-    """Steps at which every run is evaluated: 40 a decade from 100 on, 3 to 7 % apart."""
+    """Steps at which every run is evaluated: 40 a decade from 100 on, 3 to 10 % apart."""
     yield from (0, 1, 2, 5, *range(10, 100, 10))
     for decade in count(1):
         for lowest, highest, spacing in ((10, 30, 1), (30, 50, 2), (50, 100, 5)):
@@ -28,8 +28,8 @@ def _grid() -> Iterator[int]:
 def last_step(steps: int) -> int:
     """The first evaluation step at or after `steps`: how far a run asked for `steps` is followed.
 
-    The grid is one for all runs, so that a longer record holds every shorter one. It has every number of
-    one significant digit, and every number of two below 30.
+    The grid is one for all runs, so that a longer record holds every shorter one. From 10 on it has every
+    number of one significant digit, from 100 on also those of two that are below 30 or even below 50.
 
     Raises
     ------

@@ -16,7 +16,7 @@ _UPDATES_AHEAD = 64  # for which batch orders are made at once
 
 
 class Tables:
-    """Tables, splits and batch orders of R slots; N = P^2 places each, the last unused where a domain is smaller.
+    """Tables, splits and batch orders of R slots; N = P^2 places each, some unused in a smaller domain.
 
     Parameters
     ----------
@@ -24,14 +24,18 @@ class Tables:
         Every run that will ever hold a slot; they share elements and batch size.
     n_slots : int
         R.
+    dtype : torch.dtype
+        Of the weights of equations.
     device : torch.device
     """
 
-    def __init__(self, runs: Sequence[Run], n_slots: int, device: torch.device):
-        self.device, self.batch_size = device, runs[0].effective_batch_size
+    def __init__(self, runs: Sequence[Run], n_slots: int, dtype: torch.dtype, device: torch.device):
+        self.dtype, self.device, self.batch_size = dtype, device, runs[0].effective_batch_size
         n, self.n_train_most = runs[0].n_elements ** 2, max(run.n_train for run in runs)
         self.x, self.y, self.label = torch.zeros(3, n_slots, n, dtype=torch.int64, device=device)
-        self.groups = torch.zeros(n_slots, 3, n, dtype=torch.bool, device=device)  # train, validation, unmirrored
+        self.groups = torch.zeros(
+            n_slots, 3, n, dtype=torch.bool, device=device
+        )  # train, validation, unmirrored
         self.counts = torch.zeros(n_slots, 3, dtype=torch.float64, device=device)  # equations in each group
         self.train = torch.zeros(n_slots, self.n_train_most, dtype=torch.int64, device=device)
         self.seed, self.n_train, self.steps_per_epoch, self.first_epoch = torch.ones(
@@ -48,7 +52,7 @@ class Tables:
         dataset = data.dataset(run)
         n = len(dataset.x)
         for column, values in ((self.x, dataset.x), (self.y, dataset.y), (self.label, dataset.label)):
-            column[slot, :n] = torch.from_numpy(values)
+            column[slot, :n] = torch.from_numpy(values.copy())
         self.groups[slot] = False
         for group, mask in enumerate((dataset.is_train, ~dataset.is_train, dataset.is_unmirrored)):
             self.groups[slot, group, :n] = torch.from_numpy(mask)
@@ -63,7 +67,9 @@ class Tables:
         if all(step < end for step, end in zip(steps, self._ends, strict=True)):
             return
         epochs = [step // length for step, length in zip(steps, self._epoch_length, strict=True)]
-        self._ends = [(epoch + self.n_epochs) * length for epoch, length in zip(epochs, self._epoch_length, strict=True)]
+        self._ends = [
+            (epoch + self.n_epochs) * length for epoch, length in zip(epochs, self._epoch_length, strict=True)
+        ]
         self.first_epoch.copy_(torch.tensor(epochs))
         ahead = self.first_epoch[:, None] + torch.arange(self.n_epochs, device=self.device)
         place = torch.arange(self.n_train_most, device=self.device)
@@ -79,7 +85,7 @@ class Tables:
         used = place < self.n_train[:, None]
         epoch = (step // self.steps_per_epoch - self.first_epoch)[:, None]
         chosen = self.order.gather(1, epoch * self.n_train_most + place.clamp(max=self.n_train_most - 1))
-        weight = used / used.sum(1, keepdim=True)
+        weight = used.to(self.dtype) / used.sum(1, keepdim=True)
         return self.x.gather(1, chosen), self.y.gather(1, chosen), self.label.gather(1, chosen), weight
 
     def parts(self, slots: slice, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:

@@ -1,13 +1,15 @@
 """One network at a time, plain and right: the readable twin of `engine.py`, which must agree with it.
 
-    from grokking_core.train import train
-    record = train(Run(operation="x/y"), steps=4000)
+from grokking_core.train import train
+record = train(Run(operation="x/y"), steps=4000)
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -67,7 +69,9 @@ def train(run: Run, steps: int, stop_at: float | None = None, progress: bool = F
 
 
 @torch.no_grad()
-def evaluate(network: torch.nn.Module, dataset: data.Dataset, tokens: Tensor, labels: Tensor) -> tuple[float, ...]:
+def evaluate(
+    network: torch.nn.Module, dataset: data.Dataset, tokens: Tensor, labels: Tensor
+) -> tuple[float, ...]:
     """Losses, accuracies and weight norm over the whole table: `record.COLUMNS` without the step."""
     logits = network(tokens)
     loss = F.cross_entropy(logits, labels, reduction="none").double().numpy()
@@ -110,7 +114,9 @@ class Optimizer:
         run, (beta1, beta2) = self.run, self.run.betas
         rate = run.lr * schedule.warmup(step, run.warmup_steps)
         noise = self._draw(Purpose.UPDATE_NOISE, step) if run.update_noise else [0.0] * len(gradients)
-        for p, g, (m, v), first, z in zip(self.parameters, gradients, self.moments, self.first, noise, strict=True):
+        for p, g, (m, v), first, z in zip(
+            self.parameters, gradients, self.moments, self.first, noise, strict=True
+        ):
             decay = run.weight_decay * (p - first if run.decay_toward == "init" else p)
             if run.optimizer != "adamw":
                 g = g + decay
@@ -125,30 +131,22 @@ class Optimizer:
             if run.optimizer == "adamw":
                 p -= rate * decay
 
-    def weight_noise(self, step: int) -> _Shifted:
-        """Context in which Gaussian noise is on the weights (none if the run has none)."""
-        sigma = self.run.weight_noise
-        return _Shifted(self.parameters, [sigma * z for z in self._draw(Purpose.WEIGHT_NOISE, step)] if sigma else [])
+    @contextmanager
+    def weight_noise(self, step: int) -> Iterator[None]:
+        """Context in which Gaussian noise is on the weights; the very same weights after it."""
+        if not self.run.weight_noise:
+            yield
+            return
+        kept = [p.detach().clone() for p in self.parameters]
+        with torch.no_grad():
+            for p, z in zip(self.parameters, self._draw(Purpose.WEIGHT_NOISE, step), strict=True):
+                p += self.run.weight_noise * z
+        yield
+        with torch.no_grad():
+            for p, before in zip(self.parameters, kept, strict=True):
+                p.copy_(before)
 
     def _draw(self, purpose: Purpose, step: int) -> list[Tensor]:
-        n, dtype = sum(p.numel() for p in self.parameters), self.parameters[0].dtype
-        flat = streams.normal(streams.stream(self.run.seed, purpose, step), n, dtype)
-        return [z.view(p.shape) for z, p in zip(flat.split([p.numel() for p in self.parameters]), self.parameters)]
-
-
-class _Shifted:
-    """Parameters plus shifts inside the context, the very same parameters after it."""
-
-    def __init__(self, parameters: list[Tensor], shifts: list[Tensor]):
-        self.parameters, self.shifts = parameters, shifts
-
-    @torch.no_grad()
-    def __enter__(self) -> None:
-        self.kept = [p.clone() for p, _ in zip(self.parameters, self.shifts, strict=False)]
-        for p, shift in zip(self.parameters, self.shifts, strict=False):
-            p += shift
-
-    @torch.no_grad()
-    def __exit__(self, *_: object) -> None:
-        for p, kept in zip(self.parameters, self.kept, strict=False):
-            p.copy_(kept)
+        sizes, dtype = [p.numel() for p in self.parameters], self.parameters[0].dtype
+        flat = streams.normal(streams.stream(self.run.seed, purpose, step), sum(sizes), dtype)
+        return [z.view(p.shape) for z, p in zip(flat.split(sizes), self.parameters, strict=True)]
