@@ -1,0 +1,273 @@
+"""How fast the engine is on this machine, against its plain twin and against the machine's own products.
+
+Every figure is the median over rounds; each round measures everything once, so that what is compared was
+measured at the same time. `benchmarks/README.md` says how to read the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from grokking_core import data, engine, model, schedule, train
+from grokking_core.run import Run
+
+PAPER = Run(operation="x/y")
+SECONDS = 0.6  # of one measurement
+Precision = Literal["fp32", "tf32"]
+Product = tuple[int, int, int, int]  # how many products, rows, inner, columns
+
+
+def products(run: Run) -> list[Product]:
+    """Products of the engine's forward pass of one transformer; its backward pass has twice as many.
+
+    Rows are what is left after positions 0 and 1 are computed once for each element, first-layer queries,
+    keys and values once for each token, and the last layer for `=` only. Attention itself (under 1 % of the
+    operations) is not counted.
+    """
+    p, b, d, f = run.n_elements, run.effective_batch_size, run.d_model, run.hidden_width
+    every, counted = 2 * p + 2 * b, [(1, 2 * p + 2, d, 3 * d), (1, b, d, p + 2)]
+    for layer in range(run.n_layers):
+        rows = b if layer == run.n_layers - 1 else every
+        if layer:
+            counted += [(1, every, d, 2 * d), (1, rows, d, d)]
+        counted += [(1, rows, d, d), (1, rows, d, f), (1, rows, f, d)]
+    return counted
+
+
+def flops_per_run_step(run: Run) -> int:
+    """Operations (additions and multiplications) of the products of one update of one run."""
+    return 3 * sum(2 * n * m * k * c for n, m, k, c in products(run))
+
+
+def measure(device: torch.device, precision: Precision, widths: Sequence[int], rounds: int) -> dict[str, Any]:
+    """All figures of the benchmark; see `benchmarks/README.md` for the keys.
+
+    Parameters
+    ----------
+    device : torch.device
+    precision : str
+        Of the engine; the plain twin computes in fp32.
+    widths : sequence of int
+        Numbers of runs trained at a time; the last is also used for other sizes.
+    rounds : int
+        Times that everything is measured, at least 1.
+    """
+    run, threads = replace(PAPER, precision=precision), torch.get_num_threads()
+    others = {f"p={p}": replace(run, p=p) for p in (23, 59, 113)}
+    others |= {f"d_model={d}": replace(run, d_model=d) for d in (32, 64, 256)}
+    rates: dict[str, Callable[[], float]] = {"plain": plain_rate(PAPER, device)}
+    rates |= {f"width={width}": engine_rate(run, width, device) for width in widths}
+    rates |= {name: engine_rate(other, widths[-1], device) for name, other in others.items()}
+    rates |= {"matmul": product_rate(run, device), "square": square_rate(run, device)}
+    seen = {name: [] for name in rates}
+    for _ in range(rounds):
+        for name, rate in rates.items():
+            seen[name].append(rate())
+    median = {name: statistics.median(values) for name, values in seen.items()}
+    best = max(widths, key=lambda width: median[f"width={width}"])
+    ratio = {name: _median_ratio(seen[f"width={best}"], seen[name]) for name in ("plain", "matmul", "square")}
+    flops, base = flops_per_run_step(run), median[f"width={widths[-1]}"]
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "precision": precision,
+        "threads": threads,
+        "torch": torch.__version__,
+        "engine": [{"width": w, "run_steps_per_second": median[f"width={w}"]} for w in widths],
+        "best_width": best,
+        "microseconds_per_run_step": 1e6 / median[f"width={best}"],
+        "plain_run_steps_per_second": median["plain"],
+        "times_plain": ratio["plain"],
+        "flops_per_run_step": flops,
+        "matmul_flops_per_second": median["matmul"],
+        "square_matmul_flops_per_second": median["square"],
+        "share_of_floor": flops * ratio["matmul"],
+        "share_of_square_matmul": flops * ratio["square"],
+        "cost_of_other_sizes": {name: base / median[name] for name in others},
+        "peak_memory_bytes": _peak_memory(device),
+    }
+
+
+# Each function below returns a function that measures for `SECONDS` and returns a rate.
+
+
+def plain_rate(run: Run, device: torch.device) -> Callable[[], float]:
+    """Run-steps a second of the plain twin, one network at a time, on all cores."""
+    network = model.build(run, str(device))
+    dataset = data.dataset(run)
+    tokens = torch.from_numpy(data.tokens(dataset.x, dataset.y, run.n_elements)).to(device)
+    labels, order = torch.from_numpy(dataset.label).to(device), torch.from_numpy(dataset.train).to(device)
+    optimizer = train.Optimizer(run, list(network.parameters()))
+    steps = count()
+
+    def step() -> int:
+        update = next(steps)
+        chosen = order[schedule.batch(run, update).to(device)]
+        loss = F.cross_entropy(network(tokens[chosen]), labels[chosen])
+        optimizer.update(update, torch.autograd.grad(loss, optimizer.parameters))
+        return 1
+
+    return lambda: _rate([step], device)
+
+
+def engine_rate(run: Run, width: int, device: torch.device) -> Callable[[], float]:
+    """Run-steps a second of the engine with `width` runs at a time."""
+    runs = [replace(run, seed=seed) for seed in range(width)]
+    ensembles = engine.make_ensembles(runs, width, device)
+    trajectories = iter(engine.Trajectory(run) for run in runs)
+    for e in ensembles:
+        for slot in range(len(e.slots)):
+            e.load(slot, next(trajectories))
+
+    def stepper(share: Sequence[engine.Ensemble]) -> Callable[[], int]:
+        return lambda: sum(e.update(1) or len(e.slots) for e in share)
+
+    n_workers = torch.get_num_threads() if device.type == "cpu" else 1
+    steppers = [stepper(ensembles[i::n_workers]) for i in range(min(n_workers, len(ensembles)))]
+
+    def rate() -> float:
+        with engine.settings(device, run.precision):
+            return _rate(steppers, device)
+
+    return rate
+
+
+def product_rate(run: Run, device: torch.device) -> Callable[[], float]:
+    """Operations a second of the very products of `flops_per_run_step`, alone, out of buffers made before."""
+    return _matmul_rate([shape[1:] for shape in products(run) for _ in range(shape[0])], run, device)
+
+
+def square_rate(run: Run, device: torch.device) -> Callable[[], float]:
+    """Operations a second of a product of square matrices, the machine's best."""
+    return _matmul_rate([(1024, 1024, 1024)], run, device)
+
+
+def _matmul_rate(
+    shapes: Sequence[tuple[int, int, int]], run: Run, device: torch.device
+) -> Callable[[], float]:
+    """As an ensemble makes them: forward, and backward with respect to rows and weights."""
+    width, n_workers = (64, 1) if device.type == "cuda" else (1, torch.get_num_threads())
+
+    def worker() -> Callable[[], int]:
+        def random(*shape: int) -> Tensor:
+            return torch.randn(width, *shape, device=device)
+
+        operands = [(random(m, k), random(c, k), random(m, c)) for m, k, c in shapes]
+        buffers = [tuple(torch.empty_like(a) for a in three) for three in operands]
+
+        def step() -> int:
+            for (x, w, g), (dx, dw, y) in zip(operands, buffers, strict=True):
+                torch.bmm(x, w.mT, out=y)
+                torch.bmm(g.mT, x, out=dw)
+                torch.bmm(g, w, out=dx)
+            return width * sum(6 * m * k * c for m, k, c in shapes)
+
+        return step
+
+    workers = [worker() for _ in range(n_workers)]
+
+    def rate() -> float:
+        with engine.settings(device, run.precision):
+            return _rate(workers, device)
+
+    return rate
+
+
+def _rate(steppers: Sequence[Callable[[], int]], device: torch.device) -> float:
+    """Units of work a second of some steppers, a thread each, for `SECONDS` after a first step."""
+
+    def work(step: Callable[[], int]) -> int:
+        done = 0
+        while time.perf_counter() < until:
+            done += step()
+        return done
+
+    until = 0.0
+    with ThreadPoolExecutor(len(steppers), initializer=torch.set_flush_denormal, initargs=(True,)) as pool:
+        list(pool.map(lambda step: step(), steppers))
+        _synchronize(device)
+        started = time.perf_counter()
+        until = started + SECONDS
+        done = sum(pool.map(work, steppers))
+        _synchronize(device)
+        return done / (time.perf_counter() - started)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _median_ratio(a: Sequence[float], b: Sequence[float]) -> float:
+    return statistics.median(x / y for x, y in zip(a, b, strict=True))
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures of `measure` as lines for people."""
+    rate, gflop = "run-steps/s", "Gflop/s"
+    lines = [("plain twin", f"{result['plain_run_steps_per_second']:.1f}", rate)]
+    lines += [
+        (f"engine, width {e['width']}", f"{e['run_steps_per_second']:.1f}", rate) for e in result["engine"]
+    ]
+    lines += [
+        ("engine / plain twin", f"{result['times_plain']:.2f}", ""),
+        ("one run-step", f"{result['microseconds_per_run_step']:.1f}", "us"),
+        ("its products", f"{result['flops_per_run_step'] / 1e9:.3f}", "Gflop"),
+        ("they alone", f"{result['matmul_flops_per_second'] / 1e9:.1f}", gflop),
+        ("share of that floor", f"{100 * result['share_of_floor']:.1f}", "%"),
+        ("a square product", f"{result['square_matmul_flops_per_second'] / 1e9:.1f}", gflop),
+        ("share of that rate", f"{100 * result['share_of_square_matmul']:.1f}", "%"),
+        ("peak memory", f"{result['peak_memory_bytes'] / 2**20:.0f}", "MiB"),
+    ]
+    lines += [(f"cost, {name}", f"{cost:.2f}", "x") for name, cost in result["cost_of_other_sizes"].items()]
+    head = f"{result['device']}, {result['threads']} threads, {result['precision']}, torch {result['torch']}"
+    return "\n".join([head, *(f"{name:<22}{number:>10} {unit}" for name, number, unit in lines)])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`grokking bench`: print the table, or JSON; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="grokking bench", description="Measure the engine on this machine.")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--output", metavar="FILE", help="also write the JSON to a file")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", choices=("fp32", "tf32"), default="fp32")
+    parser.add_argument("--widths", type=int, nargs="+", metavar="R", help="runs trained at a time")
+    parser.add_argument("--rounds", type=int, default=5, help="times that everything is measured (5)")
+    options = parser.parse_args(arguments)
+    device = torch.device(options.device)
+    engine.check_precision(replace(PAPER, precision=options.precision), device)
+    widths = options.widths or ([1, 16, 64, 128] if device.type == "cuda" else [1, 2, 4, 8])
+    if options.rounds < 1 or min(widths) < 1:
+        parser.error("--rounds and --widths must be at least 1")
+    result = measure(device, options.precision, widths, options.rounds)
+    print(json.dumps(result, indent=2) if options.json else table(result))
+    if options.output:
+        Path(options.output).write_text(json.dumps(result, indent=2) + "\n")
+    return 0
