@@ -141,10 +141,12 @@ class Optimizer:
         with torch.no_grad():
             for p, z in zip(self.parameters, self._draw(Purpose.WEIGHT_NOISE, step), strict=True):
                 p += self.run.weight_noise * z
-        yield
-        with torch.no_grad():
-            for p, before in zip(self.parameters, kept, strict=True):
-                p.copy_(before)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for p, before in zip(self.parameters, kept, strict=True):
+                    p.copy_(before)
 
     def _draw(self, purpose: Purpose, step: int) -> list[Tensor]:
         sizes, dtype = [p.numel() for p in self.parameters], self.parameters[0].dtype
