@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import math
 import platform
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -100,14 +100,9 @@ class Record:
         end = int(ends.argmax())
         if not ends.any() or step[end] > steps:
             return None
-        whole = end == len(step) - 1
-        return Record(
-            run=self.run,
-            curve=self.curve.iloc[: end + 1].reset_index(drop=True),
-            diverged_at=self.diverged_at if whole else None,
-            provenance=self.provenance,
-            parameters=self.parameters if whole else None,
-        )
+        if end == len(step) - 1:
+            return self
+        return replace(self, curve=self.curve.iloc[: end + 1], diverged_at=None, parameters=None)
 
 
 def is_finite(row: tuple[float, ...]) -> bool:
@@ -115,9 +110,12 @@ def is_finite(row: tuple[float, ...]) -> bool:
     return all(math.isfinite(row[COLUMNS.index(name)]) for name in ("train_loss", "weight_norm"))
 
 
-def curve_frame(rows: list[tuple[float, ...]] | dict[str, np.ndarray]) -> pd.DataFrame:
-    """A curve from rows in the order of `COLUMNS`, or from columns by name."""
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"step": "int64"})
+def curve_frame(rows: list[tuple[float, ...]]) -> pd.DataFrame:
+    """A curve from rows in the order of `COLUMNS`."""
+    columns = np.array(rows, np.float64).reshape(-1, len(COLUMNS)).T
+    curve = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+    curve["step"] = curve["step"].astype(np.int64)
+    return curve
 
 
 def provenance(device: torch.device | str, precision: str, seconds: float) -> dict[str, Any]:

@@ -12,19 +12,22 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 import grokking_core
-from grokking_core import files, packs
+from grokking_core import files
+from grokking_core import packs as packed
 from grokking_core.engine import Trajectory
 from grokking_core.files import Arrays, Damaged, Meta, RecordWarning, StoreError, canonical
-from grokking_core.record import COLUMNS, Record, curve_frame, utc_now
+from grokking_core.packs import Pack
+from grokking_core.record import COLUMNS, Record, utc_now
 from grokking_core.run import Run
 
 NUMERICS = 1  # raised by hand when results may move: older records are then no longer asked for
@@ -38,7 +41,15 @@ def key_of(run: Run | Meta, numerics: int = NUMERICS) -> str:
 
     Fields at their default are left out, so that a field that `Run` gets later keeps the records.
     """
-    identity = run.identity() if isinstance(run, Run) else run
+    return _key_of_run(run, numerics) if isinstance(run, Run) else _key(run, numerics)
+
+
+@lru_cache(maxsize=10_000)
+def _key_of_run(run: Run, numerics: int) -> str:
+    return _key(run.identity(), numerics)
+
+
+def _key(identity: Meta, numerics: int) -> str:
     defaults = _defaults()
     decides = {name: _plain(v) for name, v in identity.items() if v != defaults.get(name, MISSING)}
     text = canonical({"run": decides, "numerics": numerics})
@@ -105,6 +116,11 @@ class Store:
         file = next((p for p in (self.folder, *self.folder.parents) if p.is_file()), None)
         if file:
             raise ValueError(f"the records folder {self.folder} is to be a folder; {file} is a file")
+
+    @cached_property
+    def packs(self) -> list[Pack]:
+        """The shipped records."""
+        return packed.in_folder(self.shipped)
 
     def path(self, run: Run, kind: str) -> Path:
         """The file of a run in the user's folder."""
@@ -173,7 +189,7 @@ class Store:
             own = None
         if own:
             yield own
-        for pack in packs.in_folder(self.shipped):
+        for pack in self.packs:
             held = pack.get(key_of(run))
             if held is not None:
                 yield record_from(*held, run)
@@ -237,8 +253,8 @@ class Store:
                 yield replace(entry, trouble=_trouble(entry))
             elif entry.kind == "other":
                 yield replace(entry, trouble="not one of our files")
-        for path in packs.paths(self.shipped):
-            for trouble in packs.troubles(path) or [None]:
+        for path in packed.paths(self.shipped):
+            for trouble in packed.troubles(path) or [None]:
                 yield Entry(path, "pack", path.stat().st_size, trouble)
 
     def records(self) -> Iterator[Record]:
@@ -260,7 +276,7 @@ class Store:
                 held = self._read(entry.path)
                 if held and held[0].get("numerics") == NUMERICS:
                     yield entry.path.name.split(".")[0], held
-        for pack in packs.in_folder(self.shipped):
+        for pack in self.packs:
             yield from ((key, held) for key in pack.rows if (held := pack.get(key)) is not None)
 
     # -- one file -----------------------------------------------------------------------------------
@@ -305,7 +321,7 @@ def record_from(meta: Meta, arrays: Arrays, run: Run | None = None) -> Record:
     """The inverse of `record_parts`; `run` spares making it again."""
     return Record(
         run=run or Run(**meta["run"]),
-        curve=curve_frame({name: arrays[name] for name in COLUMNS}),
+        curve=pd.DataFrame({name: arrays[name] for name in COLUMNS}),
         diverged_at=meta["diverged_at"],
         provenance=meta["provenance"],
     )

@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from types import FrameType
@@ -169,7 +169,7 @@ def sweep(
     training = {"width": width, "checkpoint_seconds": checkpoint_seconds}
     with Stop(minutes) as stop:
         if work.left:
-            work.begin()
+            work.begin(here=executor is None)
             if executor is None:
                 work.train(stop, **training)
             else:
@@ -236,14 +236,25 @@ class Work:
             self.left.pop(key, None)
             self.n_read += 1
 
-    def begin(self) -> None:
-        """Say how long it will take, if that is long, and show the bar."""
-        if self.progress:
+    def found(self, runs: Iterable[Run]) -> None:
+        """Take the answers that workers have put on record by now."""
+        for run in list(runs):
+            key = key_of(run)
+            record = self.question.read(self.store, run) if key in self.left else None
+            if record is not None:
+                self.answers[key] = record
+                del self.left[key]
+                self.bar.found(record)
+        self.bar.show()
+
+    def begin(self, here: bool = True) -> None:
+        """Say how long it will take, if that is long and done here, and show the bar."""
+        if self.progress and here:
             estimate.announce(list(self.left.values()), self.question.steps, self.device)
         self.bar = Bar(self, disable=not self.progress)
         self.bar.show()
 
-    def train(self, stop: Stop, width: int | None, checkpoint_seconds: float) -> None:
+    def train(self, stop: Callable[[], bool], width: int | None, checkpoint_seconds: float) -> None:
         """Train what is left on this device, group by group."""
         listener = engine.Listener(ended=self.ended, advanced=self.advanced, checkpoint=self.keep)
         try:
@@ -326,7 +337,7 @@ class Work:
 
     # -- what cannot be written ---------------------------------------------------------------------
 
-    def complain(self, error: StoreError) -> None:
+    def complain(self, error: StoreError | str) -> None:
         """Warn of the first thing that cannot be written; training goes on."""
         if not self.complaint:
             self.complaint = str(error)
@@ -397,6 +408,11 @@ class Bar:
     def ended(self, trajectory: Trajectory) -> None:
         """A run has ended, maybe early."""
         self._less(self.work.question.steps - trajectory.step)
+
+    def found(self, record: Record) -> None:
+        """A run that was trained elsewhere is on record."""
+        self._less(self.work.question.steps - record.last_step)
+        self.bar.update(record.last_step)
 
     def _less(self, steps: int) -> None:
         if self.bar.total is not None:
