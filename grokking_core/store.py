@@ -246,6 +246,14 @@ class Store:
             except FileNotFoundError:
                 continue
 
+    def usage(self) -> dict[str, tuple[int, int]]:
+        """Files and bytes of each kind."""
+        found: dict[str, tuple[int, int]] = {}
+        for entry in self.entries():
+            count, size = found.get(entry.kind, (0, 0))
+            found[entry.kind] = count + 1, size + entry.size
+        return found
+
     def verify(self) -> Iterator[Entry]:
         """Every file of ours, opened and checked, and every pack; nothing is moved or changed."""
         for entry in self.entries():

@@ -80,8 +80,15 @@ class Question:
     keep_checkpoints: bool = False  # what it takes to go on from the end
     since: str = ""  # trained at or after this date, UTC
 
+    @classmethod
+    def of(
+        cls, steps: int, stop_at: float | None = None, *, fresh: bool | None = None, **keep: bool
+    ) -> Question:
+        """What `sweep` is asked."""
+        return cls(steps=schedule.last_step(steps), stop_at=stop_at, since=_since(fresh), **keep)
+
     def read(self, store: Store, run: Run) -> Record | None:
-        """The answer that is on record, or in a checkpoint."""
+        """The answer that is on record."""
         asked = {"parameters": self.keep_parameters, "since": self.since}
         return store.answer(run, self.steps, self.stop_at, **asked)
 
@@ -157,13 +164,8 @@ def sweep(
     device = str(device or default_device())
     _check(runs, stop_at, minutes, device if executor is None else None)
     store = store if isinstance(store, Store) else Store(store)
-    question = Question(
-        steps=schedule.last_step(steps),
-        stop_at=stop_at,
-        keep_parameters=keep_parameters,
-        keep_checkpoints=keep_checkpoints,
-        since=_since(fresh),
-    )
+    keep = {"keep_parameters": keep_parameters, "keep_checkpoints": keep_checkpoints}
+    question = Question.of(steps, stop_at, fresh=fresh, **keep)
     work = Work(question, store, device, progress)
     work.read(runs)
     training = {"width": width, "checkpoint_seconds": checkpoint_seconds}

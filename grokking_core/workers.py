@@ -255,7 +255,7 @@ def dask_client(address: str) -> Any:
     Raises
     ------
     ConnectionError
-        If it does not answer within 8 seconds.
+        If it does not answer within 3 seconds.
     ModuleNotFoundError
         If `distributed` is not installed.
     """
@@ -266,6 +266,6 @@ def dask_client(address: str) -> Any:
             "a scheduler needs the package distributed: pip install 'grokking-companion[distributed]'"
         ) from error
     try:
-        return Client(address, timeout=8, set_as_default=False)
+        return Client(address, timeout=3, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise ConnectionError(f"no scheduler answers at {address!r}: {error}") from error

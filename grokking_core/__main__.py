@@ -1,0 +1,313 @@
+"""The command line: `python -m grokking_core`, installed as `grokking`.
+
+Exit status: 0 done, 1 failed, 2 wrong use, 3 stopped by a time limit or Ctrl-C with everything kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import types
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import fields
+from inspect import getsource
+from pathlib import Path
+from time import monotonic, time
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import grokking_core
+from grokking_core import estimate, experiments, export, sweep
+from grokking_core.run import CHOICES, Run
+from grokking_core.store import KINDS, Store
+from grokking_core.sweep import Question, Records, default_device
+
+DONE, FAILED, WRONG_USE, STOPPED = range(4)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status of a command line."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    warnings.formatwarning = lambda message, *_, **__: f"grokking: {message}\n"
+    if argv[:1] == ["bench"]:
+        from grokking_core import bench
+
+        return bench.main(argv[1:]) or DONE
+    args = parser().parse_args(argv)
+    try:
+        return args.command(args)
+    except ValueError as error:
+        return _tell(error, WRONG_USE)
+    except KeyboardInterrupt as error:
+        return _tell(error if str(error) else "stopped", STOPPED)
+    except (OSError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
+        return _tell(error, FAILED)
+
+
+def _tell(error: object, status: int) -> int:
+    print(f"grokking: {error}", file=sys.stderr)
+    return status
+
+
+# -------------------------------------------------------------------------------------------------
+# Commands
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train one configuration, print and draw its milestones."""
+    values = {f.name: getattr(args, f.name) for f in fields(Run) if hasattr(args, f.name)}
+    runs = [Run(**values, seed=seed) for seed in args.seeds]
+    if args.plot:
+        from grokking_core import plots  # an error now, not after training
+    records = sweep(
+        runs, args.steps, args.stop_at, minutes=args.minutes, device=args.device, fresh=args.fresh
+    )
+    print(milestones(records))
+    if args.plot:
+        plots.accuracy_curves(records).figure.savefig(args.plot)  # pyright: ignore
+        print(f"drawn: {args.plot}")
+    return _status(records)
+
+
+def milestones(records: Records) -> str:
+    """Steps to 95 % and 99 %, first and sustained, as a table; a dash where they were not reached."""
+    names = [f"{which} {share:.0%}" for which in ("train", "validation") for share in (0.95, 0.99)]
+    lines = [["seed", "followed", *names, "diverged"]]
+    for record in records:
+        line = [f"{record.run.seed}", f"{record.last_step:,}"]
+        for which in ("train", "validation"):
+            for share in (0.95, 0.99):
+                reached = (record.steps_to(share, which, sustained=held) for held in (False, True))
+                line.append(" / ".join("-" if step is None else f"{step:,}" for step in reached))
+        lines.append([*line, "-" if record.diverged_at is None else f"{record.diverged_at:,}"])
+    return table(lines) + "\n(first step at or above / step from which it stays there; - : not reached)"
+
+
+def sweep_experiments(args: argparse.Namespace) -> int:
+    """Read or train what experiments ask in a profile."""
+    names = args.experiments or list(experiments.EXPERIMENTS)
+    plans = {name: experiments.plan(name, args.profile) for name in names}
+    started, status = monotonic(), DONE
+    if args.minutes is not None and args.minutes <= 0:
+        raise ValueError(f"minutes={args.minutes} must be above 0")
+    with ExitStack() as stack:
+        executor = _executor(args, stack)
+        for name, plan in plans.items():
+            left = args.minutes and max(args.minutes - (monotonic() - started) / 60, 1e-6)
+            asked = {"stop_at": plan.stop_at, "keep_parameters": plan.keep_parameters}
+            where = {"executor": executor, "device": args.device, "minutes": left, "fresh": args.fresh}
+            records = sweep(plan.runs, plan.steps, **asked, **where)
+            counts = f"{records.n_read} read, {records.n_trained} trained, {len(records.missing)} missing"
+            print(f"{name}: {counts}, {estimate.duration(records.seconds)}", flush=True)
+            status = max(status, _status(records), key=(DONE, STOPPED, FAILED).index)
+    return status
+
+
+def _executor(args: argparse.Namespace, stack: ExitStack) -> Any:
+    """Workers as asked for, ended with the stack; None without."""
+    if args.workers is None and args.scheduler is None:
+        return None
+    from grokking_core import workers
+
+    if args.workers is not None:
+        return stack.enter_context(workers.LocalWorkers(args.workers))
+    return stack.enter_context(closing(workers.dask_client(args.scheduler))).get_executor()
+
+
+def _status(records: Records) -> int:
+    if records.unwritten:
+        return _tell(f"{len(records.unwritten)} records could not be written", FAILED)
+    return STOPPED if records.missing else DONE
+
+
+def status(args: argparse.Namespace) -> int:
+    """Say what is on record, by experiment and profile, and what the files take."""
+    store, device = Store(), args.device or default_device()
+    names = args.experiments or list(experiments.EXPERIMENTS)
+    profiles = [args.profile] if args.profile else ["smoke", "laptop", "paper"]
+    lines = [["experiment", "profile", "runs", "recorded", "under way", "missing", "time to go, at most"]]
+    for name in names:
+        for profile in profiles:
+            lines.append([name, profile, *_progress(store, experiments.plan(name, profile), device)])
+    print(table(lines))
+    print(f"\n{store.folder}" + ("" if store.folder.is_dir() else " (not there yet)"))
+    for kind, (count, size) in store.usage().items():
+        print(f"  {kind}: {count}, {size / 1e6:.1f} MB")
+    print(f"{store.shipped}: {sum(len(pack.rows) for pack in store.packs)} shipped records")
+    return DONE
+
+
+def _progress(store: Store, plan: experiments.Plan, device: str) -> list[str]:
+    """Runs, recorded, under way, missing, and the time that these take."""
+    keep = plan.keep_parameters
+    question = Question.of(plan.steps, plan.stop_at, keep_parameters=keep)
+    left = [run for run in dict.fromkeys(plan.runs) if question.read(store, run) is None]
+    under_way = sum(store.path(run, "checkpoint").exists() for run in left)
+    seconds = estimate.total(left, question.steps, device) if left else 0
+    counts = (len(set(plan.runs)), len(set(plan.runs)) - len(left), under_way, len(left) - under_way)
+    return [*map(str, counts), estimate.duration(seconds) if left else "-"]
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Check every file of the records; those with something wrong by name."""
+    counts: dict[str, int] = dict.fromkeys((*KINDS, "pack"), 0)
+    troubled = 0
+    for entry in Store().verify():
+        counts[entry.kind] = counts.get(entry.kind, 0) + 1
+        if entry.trouble:
+            troubled += 1
+            print(f"{entry.path}: {entry.trouble}")
+    checked = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    print(f"checked: {checked}; something is wrong with {troubled}")
+    return FAILED if troubled else DONE
+
+
+def export_records(args: argparse.Namespace) -> int:
+    """Write curves and milestones for other tools."""
+    for path, n_rows in export.write(Store().records(), args.folder, args.format):
+        print(f"{path}: {n_rows:,} rows")
+    return DONE
+
+
+def pack(args: argparse.Namespace) -> int:
+    """Pack the user's records for shipping."""
+    plans = [experiments.plan(name, args.profile) for name in args.experiments]
+    if args.profile and not plans:
+        plans = [experiments.plan(name, args.profile) for name in experiments.EXPERIMENTS]
+    count, size = export.pack(Store(), args.file, plans, weights=args.weights)
+    print(f"{args.file}: {count} records, {size / 1e6:.2f} MB")
+    return DONE
+
+
+def clean(args: argparse.Namespace) -> int:
+    """Remove checkpoints and what dead processes left, never a record."""
+    kinds = {"checkpoint", "unfinished"} | ({"set aside"} if args.set_aside else set())
+    freed = count = 0
+    for entry in list(Store().entries()):
+        young = entry.kind == "unfinished" and entry.path.stat().st_mtime > time() - 3600
+        if entry.kind in kinds and not young:
+            entry.path.unlink(missing_ok=True)
+            count, freed = count + 1, freed + entry.size
+    print(f"removed {count} files, {freed / 1e6:.1f} MB")
+    return DONE
+
+
+def table(lines: list[list[str]]) -> str:
+    """Lines of words as columns, the first to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [line[0].ljust(widths[0]), *(w.rjust(n) for w, n in zip(line[1:], widths[1:], strict=True))]
+        )
+        for line in lines
+    )
+
+
+# -------------------------------------------------------------------------------------------------
+# Options
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's options."""
+    top = argparse.ArgumentParser(prog="grokking", description="Train, record and measure grokking runs.")
+    top.epilog = (
+        "Exit status: 0 done, 1 failed, 2 wrong use, 3 stopped by a time limit or Ctrl-C, everything kept. "
+        "Records lie in GROKKING_RECORDS, by default in your cache folder."
+    )
+    top.add_argument("--version", action="version", version=grokking_core.__version__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _train_options(_command(commands, "train", train))
+    p = _command(commands, "sweep", sweep_experiments)
+    _which(p, profile="laptop")
+    _how(p)
+    where = p.add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers", type=int, metavar="N", help="processes here, one a GPU where there are GPUs"
+    )
+    where.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://host:8786")
+    p = _command(commands, "status", status)
+    _which(p, profile=None)
+    p.add_argument("--device", help="that the time is estimated for")
+    _command(commands, "verify", verify)
+    p = _command(commands, "export", export_records)
+    p.add_argument("folder", type=Path, help="that takes curves and milestones")
+    p.add_argument("--format", choices=("csv", "parquet"), default="csv")
+    p = _command(commands, "pack", pack)
+    p.add_argument("file", type=Path, help="such as book/records/paper.parquet; what it holds stays in it")
+    _which(p, profile=None)
+    p.add_argument("--weights", action="store_true", help="copy kept weights beside it")
+    p = _command(commands, "clean", clean)
+    p.add_argument("--set-aside", action="store_true", help="damaged files that were set aside as well")
+    commands.add_parser("bench", help="Measure the speed of training on this machine.", add_help=False)
+    return top
+
+
+def _command(commands: Any, name: str, function: Any) -> argparse.ArgumentParser:
+    p = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+    p.set_defaults(command=function)
+    return p
+
+
+def _which(p: argparse.ArgumentParser, profile: str | None) -> None:
+    p.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="all without a name")
+    default = "%(default)s" if profile else "all of them"
+    p.add_argument(
+        "--profile", default=profile, help=f"smoke, laptop, paper or a .yml file (default: {default})"
+    )
+
+
+def _how(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--minutes", type=float, metavar="M", help="time limit; the next call goes on from there")
+    p.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda if it is there)")
+    p.add_argument("--fresh", action="store_true", default=None, help="train again what is on record")
+
+
+def _train_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="(default: 0)")
+    p.add_argument(
+        "--steps", type=int, default=10_000, help="updates to follow each run for (default: %(default)s)"
+    )
+    p.add_argument("--stop-at", type=float, metavar="A", help="validation accuracy in (0, 1] that ends a run")
+    p.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the accuracies into a file, such as curves.png"
+    )
+    _how(p)
+    hints, comments = get_type_hints(Run), dict(re.findall(r"^    (\w+): .*?  # (.+)$", getsource(Run), re.M))
+    group = p.add_argument_group("the run; defaults are the paper's")
+    for f in fields(Run):
+        if f.name == "seed":
+            continue
+        option: dict[str, Any] = {"type": _reader(hints[f.name]), "metavar": f.name.upper()}
+        if f.name == "betas":
+            option = {"type": float, "nargs": 2, "metavar": ("BETA1", "BETA2")}
+        option |= {"required": True} if f.name == "operation" else {"default": argparse.SUPPRESS}
+        told = comments.get(f.name) or ", ".join(CHOICES[f.name])
+        told += "" if f.name == "operation" else f" (default: {f.default})"
+        option["help"] = told.replace("%", "%%")
+        group.add_argument(f"--{f.name.replace('_', '-')}", **option)
+
+
+def _reader(hint: Any) -> Any:
+    """What makes an option's text a value of a field's type."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+    def read(text: str) -> Any:
+        for kind in kinds:
+            if kind is type(None) and text.lower() == "none":
+                return None
+            if kind in (int, float):
+                try:
+                    return kind(text)
+                except ValueError:
+                    continue
+        if kinds in ((int,), (float,)):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+        return text
+
+    return read
+
+
+if __name__ == "__main__":
+    sys.exit(main())
