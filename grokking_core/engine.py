@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -102,9 +104,11 @@ class Ensemble:
     n_slots : int
         R.
     device : torch.device
+    compiled : bool, optional
+        Whether `torch.compile` fuses what is not a product; by default on CUDA where Triton is there.
     """
 
-    def __init__(self, runs: Sequence[Run], n_slots: int, device: torch.device):
+    def __init__(self, runs: Sequence[Run], n_slots: int, device: torch.device, compiled: bool | None = None):
         run, dtype = runs[0], DTYPES[runs[0].precision]
         self.device, self.batch_size = device, run.effective_batch_size
         self.parameters = torch.zeros(n_slots, ensemble.Layout(run).n, dtype=dtype, device=device)
@@ -120,6 +124,9 @@ class Ensemble:
         self.one = self.parameters[:1].clone()  # weights of a single slot, for its evaluation
         self.one_evaluator = ensemble.network(run, self.one, gradients[:1])
         self._replay: Callable[[], None] | None = None
+        self._differentiate, self._optimize = self._gradients, self.optimizer.update
+        if compiled if compiled is not None else device.type == "cuda" and find_spec("triton") is not None:
+            self._compile()
 
     # -- slots ------------------------------------------------------------------------------------------
 
@@ -206,12 +213,24 @@ class Ensemble:
     def _update_eagerly(self) -> None:
         x, y, label, weight = self.tables.batch(self.step)
         self.optimizer.perturb(self.step)
-        logits = self.network.forward(x, y, self._drop() if self.dropout is not None else None)
-        dlogits = logits.softmax(-1)  # of the mean cross-entropy: (softmax - one_hot) / batch
-        dlogits.scatter_add_(-1, label[..., None], torch.full_like(label[..., None], -1, dtype=logits.dtype))
-        self.network.backward(dlogits.mul_(weight[..., None]))
-        self.optimizer.update(self.step)
+        self._differentiate(x, y, label, weight, self._drop() if self.dropout is not None else None)
+        self._optimize(self.step)
         self.step += 1
+
+    def _gradients(
+        self, x: Tensor, y: Tensor, label: Tensor, weight: Tensor, drop: ensemble.Drop | None
+    ) -> None:
+        """Write the gradients of each run's mean cross-entropy: (softmax - one_hot) / batch, sent back."""
+        dlogits = self.network.forward(x, y, drop).softmax(-1)
+        one = torch.ones_like(label[..., None], dtype=dlogits.dtype)
+        self.network.backward(dlogits.scatter_add_(-1, label[..., None], -one).mul_(weight[..., None]))
+
+    def _compile(self) -> None:
+        """Compile what has no random numbers in it: the compiler has no 64-bit hashes."""
+        if self.dropout is None:
+            self._differentiate = torch.compile(self._gradients, fullgraph=True, dynamic=False)
+        if not self.optimizer.adds_update_noise:
+            self._optimize = torch.compile(self.optimizer.update, fullgraph=True, dynamic=False)
 
     def _drop(self) -> ensemble.Drop:
         """Dropout factors as `train.dropout_mask` draws them: by equation, position and dimension."""
@@ -465,22 +484,21 @@ def bytes_per_run(run: Run) -> int:
     for n_equations in (run.effective_batch_size, EVALUATION_ROWS):
         n_x = n_equations if run.dropout else run.n_elements
         n_rows += 2 * n_x + 2 * n_equations
-    activations = (
-        n_rows * (run.n_layers + 1) * (run.hidden_width + 16 * run.d_model) + n_rows * run.n_elements
-    )
-    tables = 8 * run.n_elements**2 * 4 + 16 * (_orders(run) + run.n_train)
-    return itemsize * (parameters + activations) + tables
-
-
-def _orders(run: Run) -> int:
-    return (64 // schedule.steps_per_epoch(run) + 1) * run.n_train
+    rows = (run.n_layers + 1) * (run.hidden_width + 16 * run.d_model) + 4 * run.n_elements  # numbers a row
+    orders = (64 // schedule.steps_per_epoch(run) + 1) * run.n_train
+    tables = 8 * run.n_elements**2 * 4 + 64 * orders
+    return itemsize * (parameters + n_rows * rows) + tables
 
 
 def free_bytes(device: torch.device) -> int:
     """Free memory of a device, in bytes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        kib = dict(line.split()[:2] for line in meminfo.read_text().splitlines())
+        return int(kib["MemAvailable:"]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def make_ensembles(runs: Sequence[Run], width: int, device: torch.device) -> list[Ensemble]:

@@ -211,7 +211,7 @@ class TransformerNetwork(Network):
         if self.x_row is not None:
             dkv[:, : 2 * self.n_x] += layers.take_backward(dat_x, self.x_row, 2 * self.n_x)
         drows = layers.linear_backward(dkv, rows, w[:, d:], dw[:, d:], self.buffer("drows", *rows.shape[1:]))
-        torch.bmm(dq.mT, rows[:, first:], out=dw[:, :d])
+        layers.write(dw[:, :d], torch.bmm, dq.mT, rows[:, first:])
         drows[:, first:].baddbmm_(dq, w[:, :d])
         if self.norm == "pre":
             drows = self._norm_backward(f"{name}_norm", drows)

@@ -10,7 +10,7 @@ Axes: R runs, N rows, D, F widths, H heads, T attended positions.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,15 +19,22 @@ aten = torch.ops.aten
 NORM_EPS = 1e-5  # of torch.nn.LayerNorm
 
 
+def write(out: Tensor, operation: Callable[..., Tensor], *operands: object) -> Tensor:
+    """Write the result of an operation into `out` (R, ...), which may be a view; returns it."""
+    if torch.compiler.is_compiling():  # the compiler refuses views here, and makes no copy
+        return out.copy_(operation(*operands))
+    return operation(*operands, out=out)
+
+
 def linear(x: Tensor, w: Tensor, out: Tensor | None = None) -> Tensor:
     """x W^T for each run: (R, N, D), (R, F, D) -> (R, N, F)."""
-    return torch.bmm(x, w.mT) if out is None else torch.bmm(x, w.mT, out=out)
+    return torch.bmm(x, w.mT) if out is None else write(out, torch.bmm, x, w.mT)
 
 
 def linear_backward(g: Tensor, x: Tensor, w: Tensor, dw: Tensor, out: Tensor) -> Tensor:
     """Gradients of `linear`: dw <- g^T x, out <- g W."""
-    torch.bmm(g.mT, x, out=dw)
-    return torch.bmm(g, w, out=out)
+    write(dw, torch.bmm, g.mT, x)
+    return write(out, torch.bmm, g, w)
 
 
 def layer_norm(x: Tensor, w: Tensor, b: Tensor, saved: dict[str, Tensor]) -> Tensor:
@@ -50,9 +57,9 @@ def layer_norm_backward(
     if len(g) == 1:
         dx, dw[0], db[0] = aten.native_layer_norm_backward(g, *known, w[0], b[0], [True, True, True])
         return dx
-    torch.sum(g, dim=1, out=db)
-    torch.sum(saved["normed"].mul_(g), dim=1, out=dw)
-    dnormed = torch.mul(g, w[:, None], out=saved["normed"])
+    write(db, torch.sum, g, 1)
+    write(dw, torch.sum, saved["normed"].mul_(g), 1)
+    dnormed = write(saved["normed"], torch.mul, g, w[:, None])
     return aten.native_layer_norm_backward(dnormed, *known, None, None, [True, False, False])[0]
 
 
@@ -114,7 +121,7 @@ def mix(score: Tensor, values: Sequence[Tensor], out: Tensor) -> Tensor:
     """Weights (T, R, N, H), the softmax over T of the scores; out <- sum_t weight_t v_t, (R, N, D)."""
     weight, n_heads = score.softmax(0), score.shape[-1]
     heads = _heads(out, n_heads)
-    torch.mul(weight[0, ..., None], _heads(values[0], n_heads), out=heads)
+    write(heads, torch.mul, weight[0, ..., None], _heads(values[0], n_heads))
     for w, v in zip(weight[1:], values[1:], strict=True):
         heads.addcmul_(w[..., None], _heads(v, n_heads))
     return weight
