@@ -110,9 +110,7 @@ def _fit(value: Any, kind: ast.expr) -> Any:
                 return _fit(value, left)
             except ValueError:
                 return _fit(value, right)
-        case ast.Subscript(value=ast.Name(id="list"), slice=item) if isinstance(
-            value, list | tuple
-        ):
+        case ast.Subscript(value=ast.Name(id="list"), slice=item) if isinstance(value, list | tuple):
             return [_fit(entry, item) for entry in value]
         case ast.Constant(value=None) if value is None:
             return None
@@ -132,9 +130,7 @@ def parse_assignments(text: str) -> dict[str, Any]:
     for piece in _split_outside_brackets(text):
         name, equals, literal = piece.partition("=")
         if not (equals and name.isidentifier()):
-            raise WrongUse(
-                f'P: {piece!r} is not name=value, as in P="train_fraction=0.6 seeds=[0, 1]"'
-            )
+            raise WrongUse(f'P: {piece!r} is not name=value, as in P="train_fraction=0.6 seeds=[0, 1]"')
         if name in values:
             raise WrongUse(f"P: {name} is given twice")
         values[name] = _literal(name, literal)
@@ -190,10 +186,7 @@ def load_profile(path: Path, notebooks: dict[str, dict[str, Parameter]]) -> dict
             raise WrongUse(f"{path}: no notebook {name!r}; the keys are: {', '.join(notebooks)}")
         if not isinstance(values, dict):
             raise WrongUse(f"{path}: {name} must map parameters to values, as in {{seeds: [0, 1]}}")
-    return {
-        name: check(profile.get(name, {}), known, f"{path}: {name}")
-        for name, known in notebooks.items()
-    }
+    return {name: check(profile.get(name, {}), known, f"{path}: {name}") for name, known in notebooks.items()}
 
 
 def check(values: dict[str, Any], known: dict[str, Parameter], where: str) -> dict[str, Any]:
@@ -237,12 +230,9 @@ def assign(
     """
     for name in given:
         if not any(name in known for known in notebooks.values()):
-            listed = "\n".join(
-                f"{n}\n" + "\n".join(map(str, k.values())) for n, k in notebooks.items()
-            )
+            listed = "\n".join(f"{n}\n" + "\n".join(map(str, k.values())) for n, k in notebooks.items())
             raise WrongUse(f"P: unknown parameter {name!r}; the known ones are\n{listed}")
     return {
-        name: profile[name]
-        | check({k: v for k, v in given.items() if k in known}, known, f"P: {name}")
+        name: profile[name] | check({k: v for k, v in given.items() if k in known}, known, f"P: {name}")
         for name, known in notebooks.items()
     }

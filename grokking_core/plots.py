@@ -25,9 +25,7 @@ COLOURS = {"train": "#0072B2", "validation": "#D55E00"}
 NAMES = {"train": "training", "validation": "validation"}
 
 
-def accuracy_curves(
-    records: Sequence[Record], ax: Axes | None = None, threshold: float = 0.99
-) -> Axes:
+def accuracy_curves(records: Sequence[Record], ax: Axes | None = None, threshold: float = 0.99) -> Axes:
     """Accuracy against optimizer steps: the form of Figure 1, left.
 
     A thin line a seed, a band from the lowest to the highest seed, a dot where a seed first
@@ -107,9 +105,7 @@ def _seeds_and_band(ax: Axes, records: Sequence[Record], column: str, split: Spl
     table = on_one_grid(records, column)
     whole = table.dropna()  # where every seed has a value
     colour = COLOURS[split]
-    ax.fill_between(
-        whole.index, whole.min(axis=1), whole.max(axis=1), color=colour, alpha=0.15, lw=0
-    )
+    ax.fill_between(whole.index, whole.min(axis=1), whole.max(axis=1), color=colour, alpha=0.15, lw=0)
     for seed, curve in table.items():
         label = NAMES[split] if seed == 0 else None
         ax.plot(curve.index, curve, color=colour, lw=1.0, alpha=0.9, label=label)
