@@ -20,7 +20,7 @@ help:
 	@echo "make env     only the environment, in $(VENV)"
 	@echo "make lab     JupyterLab on the notebooks"
 	@echo "make serve   the built site on http://localhost:$(PORT)"
-	@echo "make bench   the benchmarks"
+	@echo "make bench   the benchmarks: a table, and build/bench.json"
 	@echo "make clean   delete what was built, never the records"
 	@echo
 	@echo "PYTHON=/path/to/python chooses the interpreter, PIP_FLAGS=... is handed to pip."
@@ -48,7 +48,7 @@ serve:
 	@$(PY) -m http.server --bind 127.0.0.1 --directory build/site $(PORT)
 
 bench: $(VENV)/.ready-book
-	$(PY) -m grokking_core bench --json
+	$(PY) -m grokking_core bench --output build/bench.json
 
 clean:
 	rm -rf build *.egg-info .pytest_cache .ruff_cache
