@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, replace
@@ -33,6 +34,7 @@ from grokking_core.run import Run
 NUMERICS = 1  # raised by hand when results may move: older records are then no longer asked for
 KINDS = ("record", "weights", "checkpoint")
 SUFFIX = ".safetensors"
+OURS = re.compile(r"[0-9a-f]{64}\.(record|weights|checkpoint)(?:-\d+)?\.safetensors")
 PathLike = str | os.PathLike[str]
 
 
@@ -236,11 +238,10 @@ class Store:
     def entries(self) -> Iterator[Entry]:
         """Every file of the user's folder, by name, as its name has it; nothing is opened."""
         for path in sorted(self.folder.glob("*")) if self.folder.is_dir() else []:
-            parts = path.name.split(".")
-            known = len(parts) == 3 and len(parts[0]) == 64 and path.suffix == SUFFIX
-            kind = parts[1].split("-")[0] if known else "other"
-            kind = "set aside" if ".damaged" in path.name else kind
-            kind = "unfinished" if path.suffix == ".tmp" else kind
+            ours = OURS.fullmatch(path.name)
+            kind = ours[1] if ours else "set aside" if ".damaged" in path.name else "other"
+            if path.name.startswith("."):
+                kind = "unfinished" if path.name.endswith((".tmp", ".going")) else "hidden"
             try:
                 yield Entry(path, kind, path.stat().st_size)
             except FileNotFoundError:

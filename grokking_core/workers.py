@@ -99,7 +99,7 @@ def train(work: Work, executor: Executor, stop: Stop, width: int | None, checkpo
     StoreError
         If the records folder cannot be written.
     """
-    going = work.store.folder.absolute() / f".going-{os.getpid()}-{time.time_ns()}"
+    going = work.store.folder.absolute() / f".{os.getpid()}-{time.time_ns()}.going"
     files.write(going, b"")
     form = Task(
         runs=(),
@@ -129,7 +129,7 @@ def chunked(runs: Sequence[Run], width: int | None) -> list[Sequence[Run]]:
 def _conduct(work: Work, executor: Executor, stop: Stop, tasks: Sequence[Task]) -> None:
     """Give tasks out, and out again, until all are done or it is time to stop."""
     pending: dict[Future[Report], Task] = {executor.submit(perform, task): task for task in tasks}
-    deadline = math.inf
+    going, deadline = Path(tasks[0].going), math.inf
     while pending and time.monotonic() < deadline:
         for future in wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done:
             task = pending.pop(future)
@@ -137,13 +137,23 @@ def _conduct(work: Work, executor: Executor, stop: Stop, tasks: Sequence[Task]) 
             if again and not stop():
                 pending[executor.submit(perform, again)] = again
         work.found(work.left.values())
-        if stop() and deadline == math.inf:
+        if not stop():
+            _say_going(going)
+        elif deadline == math.inf:
             deadline = time.monotonic() + GRACE_SECONDS
-            Path(tasks[0].going).unlink(missing_ok=True)
+            going.unlink(missing_ok=True)
+
+
+def _say_going(path: Path) -> None:
+    """Let the workers go on: the file is there, and young, even if somebody has cleaned the folder."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        files.write(path, b"")
 
 
 def _settle(work: Work, task: Task, future: Future[Report]) -> Task | None:
-    """Take what a task has brought; the task itself if it must be done again."""
+    """Take what a task has brought; what must be done again, if its worker died or was stopped."""
     error = future.exception() if not future.cancelled() else CancelledError()
     if error is None:
         report = future.result()
@@ -155,7 +165,8 @@ def _settle(work: Work, task: Task, future: Future[Report]) -> Task | None:
         work.n_read += report.n_read
         if report.complaint:
             work.complain(report.complaint)
-        return None
+        left = tuple(run for run in task.runs if key_of(run) in work.left)
+        return replace(task, runs=left, attempt=task.attempt + 1) if left else None
     if not _died(error):
         raise error
     if task.attempt == MOST_ATTEMPTS:
@@ -199,7 +210,10 @@ class LocalWorkers(Executor):
         self.pool = self._pool()
 
     def _pool(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
+        forks = "forkserver" in multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("forkserver" if forks else "spawn")
+        if forks:
+            context.set_forkserver_preload([__name__])  # torch is imported once, not by each worker
         gpus: SimpleQueue[str | None] = context.SimpleQueue()
         for i in range(self.n_workers):
             gpus.put(self.gpus[i] if self.gpus else None)
