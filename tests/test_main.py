@@ -1,0 +1,267 @@
+import json
+import os
+import re
+import signal
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from grokking_core import __main__ as command
+from grokking_core import experiments, packs
+from grokking_core.run import Run
+from grokking_core.store import Store
+
+TINY = ["--operation", "x+y", "--p", "7", "--train-fraction", "0.7"]
+TINY += ["--architecture", "mlp", "--d-model", "16", "--n-layers", "1"]
+NOTEBOOK = Path(experiments.__file__).parent.parent / "book" / "figures" / "fig1_grokking_curves.ipynb"
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path, monkeypatch, one_thread):
+    monkeypatch.setenv("GROKKING_RECORDS", str(tmp_path / "own"))
+    monkeypatch.setenv("GROKKING_SHIPPED", str(tmp_path / "shipped"))
+    monkeypatch.delenv("GROKKING_FRESH", raising=False)
+
+
+@pytest.fixture
+def profile(tmp_path):
+    """A profile of one small run for every seed."""
+
+    def write(**values) -> str:
+        path = tmp_path / "tiny.yml"
+        small = {"operation": "x+y", "p": 7, "train_fraction": 0.7, "d_model": 8, "n_heads": 2}
+        path.write_text(
+            yaml.safe_dump({"fig1_grokking_curves": small | {"seeds": [0, 1], "steps": 30} | values})
+        )
+        return str(path)
+
+    return write
+
+
+def grokking(*arguments: str) -> int:
+    return command.main(arguments)
+
+
+# train
+
+
+def test_train_prints_milestones_and_draws(capsys, tmp_path):
+    plot = tmp_path / "curves.png"
+    assert grokking("train", *TINY, "--seeds", "0", "1", "--steps", "400", "--plot", str(plot)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:4] == ["seed", "followed", "train", "95%"]
+    assert [line.split()[:2] for line in lines[1:3]] == [["0", "400"], ["1", "400"]]
+    assert re.search(r"\d+ / \d+ +\d+ / \d+ +- / -", lines[1]), "training learned, validation did not"
+    assert plot.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_train_takes_every_field_of_a_run(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        command, "sweep", lambda runs, *_, **__: asked.extend(runs) or (_ for _ in ()).throw(OSError)
+    )
+    options = ["--operation", "s5:xy", "--n", "4", "--betas", "0.8", "0.9", "--batch-size", "full"]
+    options += ["--split-seed", "3", "--d-ff", "64", "--lr", "1e-4"]
+    assert grokking("train", *options, "--seeds", "7") == 1
+    fields = {"n": 4, "betas": (0.8, 0.9), "batch_size": "full", "split_seed": 3, "d_ff": 64, "lr": 1e-4}
+    assert asked == [Run(operation="s5:xy", **fields, seed=7)]
+    grokking("train", "--operation", "x+y", "--batch-size", "32", "--split-seed", "none")
+    assert asked[1] == Run(operation="x+y", batch_size=32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--operation", "x^y"], "operation='x^y' is unknown; choose from x+y"),
+        ([*TINY, "--train-fraction", "50"], "train_fraction=50.0 must lie in (0, 1)"),
+        ([*TINY, "--weight-decay", "-1"], "weight_decay=-1.0 must be"),
+        ([*TINY, "--seeds", "-1"], "seed=-1 must be"),
+        ([*TINY, "--batch-size", "half"], "batch_size='half' must be"),
+        ([*TINY, "--steps", "0"], "steps=0 must be"),
+        ([*TINY, "--stop-at", "99"], "stop_at=99.0 must lie in (0, 1]"),
+        ([*TINY, "--minutes", "0"], "minutes=0.0 must be above 0"),
+        ([*TINY, "--precision", "tf32", "--device", "cpu"], "precision='tf32'"),
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(capsys, arguments, said):
+    assert grokking("train", *arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"grokking: {said}")
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["train", *TINY, "--p", "many"]])
+def test_wrong_options_are_status_2(capsys, arguments):
+    with pytest.raises(SystemExit) as status:
+        grokking(*arguments)
+    assert status.value.code == 2
+    assert "usage: grokking" in capsys.readouterr().err
+
+
+def test_records_folder_that_is_a_file_is_status_2(capsys, tmp_path):
+    (tmp_path / "own").write_text("mine")
+    assert grokking("train", *TINY) == 2
+    assert f"{tmp_path / 'own'} is a file" in capsys.readouterr().err
+
+
+def test_time_limit_is_status_3():
+    assert grokking("train", *TINY, "--steps", "9000", "--minutes", "0.005") == 3
+
+
+def test_ctrl_c_is_status_3_and_says_what_is_kept(capsys):
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    assert grokking("train", *TINY, "--steps", "9000") == 3
+    assert "stopped; 0 of 1 runs are on record" in capsys.readouterr().err
+    assert Store().usage()["checkpoint"][0] == 1
+    assert grokking("clean") == 0
+    assert Store().usage() == {}
+
+
+# sweep, status, verify, export, pack
+
+
+def test_sweep_reads_what_is_on_record(capsys, profile):
+    assert grokking("sweep", "fig1_grokking_curves", "--profile", profile()) == 0
+    assert grokking("sweep", "--profile", profile(seeds=[1, 2])) == 0
+    out = capsys.readouterr().out
+    assert "fig1_grokking_curves: 0 read, 2 trained, 0 missing" in out
+    assert "fig1_grokking_curves: 1 read, 1 trained, 0 missing" in out
+
+
+def test_sweep_with_local_workers(capsys, profile):
+    assert grokking("sweep", "--profile", profile(), "--workers", "2") == 0
+    assert "0 read, 2 trained" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["fig9"], "experiment 'fig9' is unknown; choose from fig1_grokking_curves"),
+        (["--profile", "huge"], "profile='huge' is unknown"),
+        (["--profile", "smoke", "--minutes", "0"], "minutes=0.0 must be above 0"),
+        (["--profile", "smoke", "--workers", "0"], "workers=0 must be at least 1"),
+    ],
+)
+def test_wrong_sweep_is_status_2(capsys, arguments, said):
+    assert grokking("sweep", *arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_scheduler_that_does_not_answer_is_status_1(capsys):
+    assert grokking("sweep", "--profile", "smoke", "--scheduler", "tcp://127.0.0.1:1") == 1
+    assert "no scheduler answers at 'tcp://127.0.0.1:1'" in capsys.readouterr().err
+
+
+def test_status_counts_what_is_recorded_and_missing(capsys, profile):
+    grokking("sweep", "--profile", profile())
+    assert grokking("status", "fig1_grokking_curves", "--profile", profile(seeds=[1, 2, 3])) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "tiny.yml" in line)
+    assert line.split()[2:6] == ["3", "1", "0", "2"]
+    assert line.endswith("seconds")
+
+
+def test_verify_names_the_damaged(capsys, profile):
+    grokking("sweep", "--profile", profile())
+    assert grokking("verify") == 0
+    path = next(Store().folder.glob("*.record.*"))
+    path.write_bytes(path.read_bytes()[:-3])
+    (path.parent / "notes.txt").write_text("mine")
+    assert grokking("verify") == 1
+    out = capsys.readouterr().out
+    assert f"{path}: cut short" in out
+    assert f"{path.parent / 'notes.txt'}: not one of our files" in out
+    assert "something is wrong with 2" in out
+    assert path.exists(), "verify only looks"
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_export_is_tidy(profile, tmp_path, kind):
+    grokking("sweep", "--profile", profile())
+    assert grokking("export", str(tmp_path / "tables"), "--format", kind) == 0
+    read = pd.read_csv if kind == "csv" else pd.read_parquet
+    curves, milestones = (read(tmp_path / "tables" / f"{name}.{kind}") for name in ("curves", "milestones"))
+    assert len(milestones) == 2
+    assert set(curves["key"]) == set(milestones["key"])
+    assert set(curves["seed"]) == {0, 1}
+    assert milestones["validation_99_first"].isna().all()
+    assert (curves.groupby("key")["step"].max() == 30).all()
+
+
+def test_export_without_records_is_empty_tables(tmp_path):
+    assert grokking("export", str(tmp_path / "tables")) == 0
+
+
+def test_pack_grows_and_is_read_as_shipped(capsys, profile, tmp_path):
+    file = tmp_path / "shipped" / "some.parquet"
+    grokking("sweep", "--profile", profile())
+    assert grokking("pack", str(file)) == 0
+    grokking("sweep", "--profile", profile(seeds=[2]))
+    assert grokking("pack", str(file), "--profile", profile(seeds=[2])) == 0
+    assert len(packs.Pack(file).rows) == 3
+    for path in Store().folder.iterdir():
+        path.unlink()
+    capsys.readouterr()
+    assert grokking("sweep", "--profile", profile(seeds=[0, 1, 2])) == 0
+    assert "3 read, 0 trained" in capsys.readouterr().out
+
+
+def test_pack_that_cannot_be_read_is_not_overwritten(capsys, tmp_path):
+    file = tmp_path / "some.parquet"
+    file.write_text("mine")
+    assert grokking("pack", str(file)) == 1
+    assert str(file) in capsys.readouterr().err
+    assert file.read_text() == "mine"
+
+
+# Experiments and profiles
+
+
+def test_notebook_and_experiment_ask_the_same():
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    values: dict = {}
+    exec(code[0], values)
+    parameters = {name: value for name, value in values.items() if not name.startswith("__")}
+    exec(code[1], values)
+    plan = experiments.fig1_grokking_curves(**parameters)
+    assert list(plan.runs) == values["runs"]
+    assert plan == experiments.plan("fig1_grokking_curves"), "the same defaults"
+    assert "sweep(runs, steps=steps)" in code[2]
+    assert plan.steps == parameters["steps"]
+
+
+@pytest.mark.parametrize("name", ["smoke", "laptop", "paper"])
+def test_profiles_of_the_book_are_right(name):
+    assert experiments.load_profile(name)
+    assert all(experiments.plan(experiment, name).runs for experiment in experiments.EXPERIMENTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("fig9: {seeds: [1]}", "experiment 'fig9' is unknown; choose from fig1_grokking_curves"),
+        ("fig1_grokking_curves: {sedes: [1]}", "no parameter 'sedes'; choose from operation, p, "),
+        ("fig1_grokking_curves: {seeds: []}", "seeds is an empty list"),
+        ("fig1_grokking_curves: {seeds: 1}", "seeds=1 must be of type Sequence.int."),
+        ("fig1_grokking_curves: {seeds: [a]}", r"seeds=\['a'\] must be of type Sequence.int."),
+        ("fig1_grokking_curves: {p: 9.5}", "p=9.5 must be of type int"),
+        ("fig1_grokking_curves: {p: true}", "p=True must be of type int"),
+        ("fig1_grokking_curves: {lr: 1e-3}", "lr='1e-3' must be of type float; write 1.0e-3"),
+        ("fig1_grokking_curves: 5", "fig1_grokking_curves must map parameters to values"),
+        ("[1, 2]", "must map experiments to parameters; it is a list"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_wrong_profile_names_file_key_and_what_is_allowed(tmp_path, text, said):
+    path = tmp_path / "mine.yml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"{path}.*{said}"):
+        experiments.load_profile(str(path))
+
+
+def test_whole_numbers_are_floats_too(tmp_path):
+    (tmp_path / "mine.yml").write_text("fig1_grokking_curves: {weight_decay: 1}")
+    assert experiments.load_profile(str(tmp_path / "mine.yml"))["fig1_grokking_curves"] == {"weight_decay": 1}
