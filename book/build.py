@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -309,7 +310,8 @@ def environment(workers: int, fresh: bool, profile: str) -> dict[str, str]:
     """Return the notebooks' environment: the cores shared out, this interpreter's own kernel."""
     env = dict(os.environ, JUPYTER_PREFER_ENV_PATH="1", GROKKING_PROFILE=profile)
     if fresh:
-        env["GROKKING_FRESH"] = "1"
+        # A date: what one notebook of this build has trained, the others read.
+        env["GROKKING_FRESH"] = datetime.now(UTC).isoformat(timespec="milliseconds")
     if workers > 1:
         env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     return env
