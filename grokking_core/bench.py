@@ -269,5 +269,6 @@ def main(arguments: Sequence[str]) -> int:
     result = measure(device, options.precision, widths, options.rounds)
     print(json.dumps(result, indent=2) if options.json else table(result))
     if options.output:
+        Path(options.output).parent.mkdir(parents=True, exist_ok=True)
         Path(options.output).write_text(json.dumps(result, indent=2) + "\n")
     return 0
