@@ -38,9 +38,9 @@ class Tables:
         )  # train, validation, unmirrored
         self.counts = torch.zeros(n_slots, 3, dtype=torch.float64, device=device)  # equations in each group
         self.train = torch.zeros(n_slots, self.n_train_most, dtype=torch.int64, device=device)
-        self.seed, self.n_train, self.steps_per_epoch, self.first_epoch = torch.ones(
-            4, n_slots, dtype=torch.int64, device=device
-        )
+        ones = torch.ones(3, n_slots, dtype=torch.int64, device=device)
+        self.seed, self.n_train, self.steps_per_epoch = ones
+        self.first_epoch = torch.zeros(n_slots, dtype=torch.int64, device=device)  # that `order` holds
         self.n_epochs = max(-(-_UPDATES_AHEAD // schedule.steps_per_epoch(run)) for run in runs)
         self.order = torch.zeros(n_slots, self.n_epochs * self.n_train_most, dtype=torch.int64, device=device)
         self._row = torch.arange(self.batch_size, device=device)
