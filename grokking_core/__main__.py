@@ -98,7 +98,7 @@ def sweep_experiments(args: argparse.Namespace) -> int:
             left = args.minutes and max(args.minutes - (monotonic() - started) / 60, 1e-6)
             asked = {"stop_at": plan.stop_at, "keep_parameters": plan.keep_parameters}
             where = {"executor": executor, "device": args.device, "minutes": left, "fresh": args.fresh}
-            records = sweep(plan.runs, plan.steps, **asked, **where)
+            records = sweep(plan.runs, plan.steps, unwritten="raise", **asked, **where)
             counts = f"{records.n_read} read, {records.n_trained} trained, {len(records.missing)} missing"
             print(f"{name}: {counts}, {estimate.duration(records.seconds)}", flush=True)
             status = max(status, _status(records), key=(DONE, STOPPED, FAILED).index)

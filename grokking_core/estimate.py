@@ -47,16 +47,16 @@ def total(runs: Sequence[Run], steps: int, device: str) -> float:
     return steps * sum(costs) * measured(costliest, device) / max(costs)
 
 
-def announce(runs: Sequence[Run], steps: int, device: str) -> None:
-    """Print what a long sweep will take, before it begins; nothing for a short one."""
+def announce(runs: Sequence[Run], steps: int, device: str, n_devices: int = 1) -> None:
+    """Print what a long sweep will take on devices like this, before it begins; nothing for a short one."""
     if steps * sum(map(work, runs)) < LONG / 4:
         return
-    seconds = total(runs, steps, device)
+    seconds = total(runs, steps, device) / n_devices
     if seconds < LONG:
         return
     n = len(runs) * steps
     told = f"{len(runs)} runs are to be trained, {n:.3g} run-steps in all at {n / seconds:,.0f} a second here"
-    told += f" ({device}): at most {duration(seconds)}."
+    told += f" ({n_devices} x {device}): at most {duration(seconds)}."
     told += " Fewer points: `make book PROFILE=laptop` or `smoke`, or `--profile`. What is trained is kept."
     print(told, file=sys.stderr, flush=True)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import warnings
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, replace
@@ -148,7 +149,7 @@ class Store:
         since : str
             Only what was trained at or after this date (UTC, ISO 8601).
         """
-        for record in self._found(run):
+        for record in self._found(run, f"record-{steps}" if since else None):
             part = record.until(steps, stop_at)
             if part is None or record.provenance["date"] < since:
                 continue
@@ -157,8 +158,13 @@ class Store:
                 return replace(part, parameters=weights)
         return None
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Record, asked: int | None = None) -> None:
         """Keep a record, and its weights if it has them; a longer record stays as it is.
+
+        Parameters
+        ----------
+        asked : int, optional
+            Steps of a question with `since`, which must find this record beside a longer, older one.
 
         Raises
         ------
@@ -173,6 +179,14 @@ class Store:
         known = self._own(record.run)
         if known is None or known.last_step <= record.last_step:
             files.write(path, files.to_bytes(*record_parts(record)))
+        elif asked:
+            files.write(self.path(record.run, f"record-{asked}"), files.to_bytes(*record_parts(record)))
+
+    def check_writable(self) -> None:
+        """Raise `StoreError`, with the path and the reason, where nothing can be written."""
+        probe = self.folder / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        files.write(probe, b"")
+        probe.unlink(missing_ok=True)
 
     def weights(self, run: Run, step: int) -> Tensor | None:
         """The weights of a run at a step, (n,), where they were kept."""
@@ -183,14 +197,11 @@ class Store:
                 return torch.from_numpy(held[1]["parameters"])
         return None
 
-    def _found(self, run: Run) -> Iterator[Record]:
-        try:
-            own = self._own(run)
-        except StoreError as error:
-            warnings.warn(str(error), RecordWarning, stacklevel=4)
-            own = None
-        if own:
-            yield own
+    def _found(self, run: Run, beside: str | None) -> Iterator[Record]:
+        for kind in ("record", beside) if beside else ("record",):
+            held = self._read(self.path(run, kind), run, "record")
+            if held:
+                yield record_from(*held, run)
         for pack in self.packs:
             held = pack.get(key_of(run))
             if held is not None:

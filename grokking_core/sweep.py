@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
@@ -115,12 +115,13 @@ def sweep(
     device: torch.device | str | None = None,
     width: int | None = None,
     executor: Executor | None = None,
-    checkpoint_seconds: float = 60.0,
+    checkpoint_seconds: float | None = None,
+    unwritten: Literal["warn", "raise"] = "warn",
     progress: bool = True,
 ) -> Records:
     """Records of the runs: read where they are on record, trained all together where they are not.
 
-    Every run that ends is on record at once, every run under way each `checkpoint_seconds`. After
+    Every run that ends is on record at once, and every run under way each `checkpoint_seconds`. After
     Ctrl-C, SIGTERM or a power cut the same call goes on from there and ends with the same numbers.
 
     Parameters
@@ -148,30 +149,36 @@ def sweep(
         Runs trained at a time; by default what the device does best.
     executor : concurrent.futures.Executor, optional
         Where to train instead of here; all of its workers must see the records folder.
-    checkpoint_seconds : float
-        Seconds between two checkpoints of a run.
+    checkpoint_seconds : float, optional
+        Seconds between two checkpoints of a run, at least 0; by default 60 on a CPU, and 300 on a
+        GPU, which waits while a hundred runs are written.
+    unwritten : {"warn", "raise"}
+        What to do when records cannot be written: train on and return them, or `StoreError`.
     progress : bool
         Show a bar, and an estimate before a long sweep.
 
     Raises
     ------
     ValueError
-        If `runs`, `steps`, `stop_at`, `minutes` or a precision is not one of the above.
+        If `runs`, `steps`, `stop_at`, `minutes` or `device` is not one of the above, or a run that
+        must be trained has a precision that the device has not.
+    StoreError
+        Where records cannot be written, if asked for, or an executor's workers could not find them.
     Stopped
         After Ctrl-C or SIGTERM, with everything kept.
     """
     started, runs = time.monotonic(), list(runs)
     device = str(device or default_device())
-    _check(runs, stop_at, minutes, device if executor is None else None)
+    _check(runs, stop_at, minutes, device)
     store = store if isinstance(store, Store) else Store(store)
     keep = {"keep_parameters": keep_parameters, "keep_checkpoints": keep_checkpoints}
     question = Question.of(steps, stop_at, fresh=fresh, **keep)
-    work = Work(question, store, device, progress)
+    work = Work(question, store, device, progress, must_write=unwritten == "raise")
     work.read(runs)
     training = {"width": width, "checkpoint_seconds": checkpoint_seconds}
     with Stop(minutes) as stop:
         if work.left:
-            work.begin(here=executor is None)
+            work.begin(1 if executor is None else getattr(executor, "n_devices", 0))
             if executor is None:
                 work.train(stop, **training)
             else:
@@ -190,12 +197,13 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _check(runs: list[Run], stop_at: float | None, minutes: float | None, device: str | None) -> None:
+def _check(runs: list[Run], stop_at: float | None, minutes: float | None, device: str) -> None:
     for run in runs:
         if not isinstance(run, Run):
             raise ValueError(f"runs holds {run!r}; it must hold objects of type Run")
-        if device:
-            engine.check_precision(run, torch.device(device))
+    known = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if device not in known and not (device == "cuda" and known[1:]):
+        raise ValueError(f"device={device!r} is not here; choose from {', '.join(known)}")
     if stop_at is not None and not 0 < stop_at <= 1:
         raise ValueError(f"stop_at={stop_at} must lie in (0, 1]; write 99 % as 0.99")
     if minutes is not None and not minutes > 0:
@@ -218,6 +226,7 @@ class Work:
     store: Store
     device: str
     progress: bool
+    must_write: bool = False
     answers: dict[str, Record] = field(default_factory=dict)  # by key
     left: dict[str, Run] = field(default_factory=dict)
     n_read: int = 0
@@ -249,16 +258,24 @@ class Work:
                 self.bar.found(record)
         self.bar.show()
 
-    def begin(self, here: bool = True) -> None:
-        """Say how long it will take, if that is long and done here, and show the bar."""
-        if self.progress and here:
-            estimate.announce(list(self.left.values()), self.question.steps, self.device)
+    def begin(self, n_devices: int = 1) -> None:
+        """Check what can be checked, say how long it will take on devices like this, show the bar."""
+        for run in self.left.values() if n_devices else ():
+            engine.check_precision(run, torch.device(self.device))
+        try:
+            self.store.check_writable()
+        except StoreError as error:
+            self.complain(error)
+        if self.progress and n_devices:
+            estimate.announce(list(self.left.values()), self.question.steps, self.device, n_devices)
         self.bar = Bar(self, disable=not self.progress)
         self.bar.show()
 
-    def train(self, stop: Callable[[], bool], width: int | None, checkpoint_seconds: float) -> None:
+    def train(self, stop: Callable[[], bool], width: int | None, checkpoint_seconds: float | None) -> None:
         """Train what is left on this device, group by group."""
         listener = engine.Listener(ended=self.ended, advanced=self.advanced, checkpoint=self.keep)
+        if checkpoint_seconds is None:
+            checkpoint_seconds = 300.0 if self.device.startswith("cuda") else 60.0
         try:
             for runs in groups(self.left.values()):
                 if stop():
@@ -328,7 +345,7 @@ class Work:
         self.answers[key] = record
         self.left.pop(key, None)
         try:
-            self.store.write(record)
+            self.store.write(record, self.question.steps if self.question.since else None)
         except StoreError as error:
             self.unwritten.append(record)
             self.complain(error)
@@ -340,7 +357,9 @@ class Work:
     # -- what cannot be written ---------------------------------------------------------------------
 
     def complain(self, error: StoreError | str) -> None:
-        """Warn of the first thing that cannot be written; training goes on."""
+        """Warn of the first thing that cannot be written; training goes on, unless that is no use."""
+        if self.must_write:
+            raise StoreError(str(error))
         if not self.complaint:
             self.complaint = str(error)
             told = f"{error}; training goes on, and its results are in memory only"

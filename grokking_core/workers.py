@@ -51,7 +51,7 @@ class Task:
     shipped: str
     going: str  # the file whose absence says: stop
     width: int | None
-    checkpoint_seconds: float
+    checkpoint_seconds: float | None
     attempt: int = 1
 
 
@@ -89,7 +89,9 @@ class Gone:
         return self.gone or ORPHANED.is_set()
 
 
-def train(work: Work, executor: Executor, stop: Stop, width: int | None, checkpoint_seconds: float) -> None:
+def train(
+    work: Work, executor: Executor, stop: Stop, width: int | None, checkpoint_seconds: float | None
+) -> None:
     """Have the executor's workers train what is left.
 
     Raises
@@ -207,6 +209,7 @@ class LocalWorkers(Executor):
         if self.gpus and n_workers > len(self.gpus):
             raise ValueError(f"workers={n_workers} must not exceed the {len(self.gpus)} GPUs of this machine")
         self.n_workers = n_workers
+        self.n_devices = n_workers if self.gpus else 1
         self.pool = self._pool()
 
     def _pool(self) -> ProcessPoolExecutor:

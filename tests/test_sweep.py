@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import replace
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
@@ -162,6 +163,24 @@ def test_fresh_trains_everything_again_but_nothing_twice(begun, monkeypatch):
     assert sweep(runs(1), 100, fresh=False).n_trained == 0
 
 
+def test_fresh_record_is_found_beside_a_longer_older_one(monkeypatch):
+    sweep(runs(1), 300)
+    since = utc_now()
+    for trained in (1, 0):
+        monkeypatch.setenv("GROKKING_FRESH", since)
+        assert sweep(runs(1), 100, stop_at=0.9).n_trained == trained
+        monkeypatch.delenv("GROKKING_FRESH")
+    assert sweep(runs(1), 300).n_read == 1
+    assert [r.last_step for r in Store().records()] == [300]
+
+
+def test_records_of_another_machines_precision_are_read_here():
+    run = runs(1, precision="tf32")[0]
+    (like,) = sweep(runs(1), 50)
+    Store().write(replace(like, run=run))
+    assert sweep([run], 50, device="cpu").n_read == 1
+
+
 def test_groups_come_cheapest_first():
     small, large = runs(2), runs(2, architecture="transformer", d_model=64)
     assert groups([*large, *small]) == [small, large]
@@ -183,6 +202,7 @@ def test_diverged_run_is_on_record_as_such(begun):
         ({"minutes": 0}, "minutes=0 must be above 0"),
         ({"runs": ["x+y"]}, "runs holds 'x\\+y'"),
         ({"runs": runs(1, precision="tf32"), "device": "cpu"}, "precision='tf32'"),
+        ({"device": "cuda:99"}, "device='cuda:99' is not here; choose from cpu"),
     ],
 )
 def test_wrong_questions_name_the_argument(how, said):
@@ -331,10 +351,12 @@ def test_results_that_cannot_be_written_are_returned_with_one_warning(monkeypatc
     assert len(told) == 1
     assert [r.last_step for r in records] == [50] * 3
     assert records.unwritten == list(records)
+    with pytest.raises(StoreError, match="No space left"):
+        sweep(runs(1), 50, unwritten="raise")
 
 
 def test_results_are_written_once_there_is_space_again(monkeypatch):
-    write, fails = files.write, iter([True, True])
+    write, fails = files.write, iter([False, True, True])
 
     def sometimes(path: Path, content: bytes) -> None:
         if next(fails, False):
@@ -457,9 +479,9 @@ def test_dask_cluster_trains_and_replaces_a_dead_worker(alone):
         _shared(executor, alone)
         pids = list(client.run(os.getpid).values())
         threading.Timer(2.0, os.kill, (pids[0], signal.SIGKILL)).start()
-        some = runs(8, lr=5e-4)
-        records = sweep(some, 3000, executor=executor, checkpoint_seconds=0.2)
-        assert_same(records, alone(some, 3000))
+        some = runs(4, lr=5e-4)
+        records = sweep(some, 1000, executor=executor, checkpoint_seconds=0.1)
+        assert_same(records, alone(some, 1000))
 
 
 def test_keys_of_the_same_run_are_one():
