@@ -177,13 +177,13 @@ class Ensemble:
 
     @torch.inference_mode()
     def update(self, n_updates: int, interrupted: Callable[[], bool] = lambda: False) -> None:
-        """Make some updates of every slot, without evaluation; fewer if interrupted."""
+        """Make some updates of every slot, without evaluation; fewer, but one, if interrupted."""
         for _ in range(n_updates):
-            if interrupted():
-                break
             self.tables.renew(self.steps)
             self._update()
             self.steps = [step + 1 for step in self.steps]
+            if interrupted():
+                break
         for slot in self.live:
             self.at(slot).step = self.steps[slot]
 
@@ -333,13 +333,13 @@ def train(
     stop_at : float, optional
         Validation accuracy in (0, 1].
     listener : Listener
-        Told of every end, and given every run under way each `checkpoint_seconds`, whenever a run has
-        ended, and when training is interrupted.
+        Told of every end, and given every run under way each `checkpoint_seconds` and when training is
+        interrupted.
     device : torch.device or str
     width : int, optional
         Runs trained at a time; by default what the device does best.
     interrupted : callable
-        Asked before every update; once it says true, all stop within an update.
+        Asked after every update; once it says true, all stop.
 
     Raises
     ------
@@ -437,9 +437,9 @@ class Conductor:
             self._keep(e)
 
     def _keep(self, e: Ensemble) -> None:
-        self.kept_at[id(e)] = time.monotonic()
         if e.live:
             self.listener.checkpoint([e.snapshot(slot) for slot in e.live])
+        self.kept_at[id(e)] = time.monotonic()
 
 
 # -----------------------------------------------------------------------------------------------------
