@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
-import threading
 import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from types import FrameType
 from typing import Any, Literal
 
 import torch
-from tqdm import tqdm
 
 from grokking_core import engine, estimate, schedule
 from grokking_core.engine import Trajectory
 from grokking_core.files import RecordWarning, StoreError
+from grokking_core.progress import Bar, Stop
 from grokking_core.provenance import Provenance
 from grokking_core.record import Record, utc_now
 from grokking_core.run import Run
 from grokking_core.store import Store, key_of
 
 PROCESS_STARTED = utc_now()
-GROKKED = 0.99  # validation accuracy, of the progress bar's count
 
 
 class Records(list[Record]):
@@ -144,7 +139,7 @@ def sweep(
     store : Store or path, optional
         By default the user's own and the shipped records.
     device : torch.device or str, optional
-        By default CUDA if it is there, else the CPU.
+        By default, also for workers, CUDA if it is there, else the CPU.
     width : int, optional
         Runs trained at a time; by default what the device does best.
     executor : concurrent.futures.Executor, optional
@@ -168,8 +163,8 @@ def sweep(
         After Ctrl-C or SIGTERM, with everything kept.
     """
     started, runs = time.monotonic(), list(runs)
-    device = str(device or default_device())
-    _check(runs, stop_at, minutes, device)
+    where, device = None if device is None else str(device), str(device or default_device())
+    _check(runs, stop_at, minutes, device if executor is None else None)
     store = store if isinstance(store, Store) else Store(store)
     keep = {"keep_parameters": keep_parameters, "keep_checkpoints": keep_checkpoints}
     question = Question.of(steps, stop_at, fresh=fresh, **keep)
@@ -184,7 +179,7 @@ def sweep(
             else:
                 from grokking_core import workers
 
-                workers.train(work, executor, stop, **training)
+                workers.train(work, executor, stop, device=where, **training)
     records = work.records(runs, time.monotonic() - started)
     if stop.signal is not None:
         kept = f"{len(records)} of {len(runs)} runs are on record in {store.folder}"
@@ -197,12 +192,12 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _check(runs: list[Run], stop_at: float | None, minutes: float | None, device: str) -> None:
+def _check(runs: list[Run], stop_at: float | None, minutes: float | None, device: str | None) -> None:
     for run in runs:
         if not isinstance(run, Run):
             raise ValueError(f"runs holds {run!r}; it must hold objects of type Run")
     known = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if device not in known and not (device == "cuda" and known[1:]):
+    if device and device not in known and not (device == "cuda" and known[1:]):
         raise ValueError(f"device={device!r} is not here; choose from {', '.join(known)}")
     if stop_at is not None and not 0 < stop_at <= 1:
         raise ValueError(f"stop_at={stop_at} must lie in (0, 1]; write 99 % as 0.99")
@@ -395,88 +390,3 @@ def groups(runs: Iterable[Run]) -> list[list[Run]]:
     for run in runs:
         found[engine.group_key(run)].append(run)
     return sorted(found.values(), key=lambda group: len(group) * estimate.work(group[0]))
-
-
-class Bar:
-    """One line: runs read, trained and left, steps a second, time left, runs that grokked."""
-
-    def __init__(self, work: Work, disable: bool):
-        self.work, self.step = work, dict[str, int]()
-        self.bar = tqdm(
-            total=len(work.left) * work.question.steps,
-            unit=" run-steps",
-            unit_scale=True,
-            disable=disable,
-            leave=False,
-            mininterval=0.5,
-            file=sys.stderr,
-            bar_format="{desc} |{bar:16}| {percentage:3.0f} %, {rate_fmt}, {elapsed} < {remaining}",
-        )
-
-    def started(self, trajectories: Sequence[Trajectory]) -> None:
-        """Runs begin, or go on."""
-        for trajectory in trajectories:
-            self.step[key_of(trajectory.run)] = trajectory.step
-            self._less(trajectory.step)
-
-    def advanced(self, trajectories: Sequence[Trajectory]) -> None:
-        """Runs have made steps."""
-        for trajectory in trajectories:
-            key = key_of(trajectory.run)
-            self.bar.update(trajectory.step - self.step.get(key, 0))
-            self.step[key] = trajectory.step
-
-    def ended(self, trajectory: Trajectory) -> None:
-        """A run has ended, maybe early."""
-        self._less(self.work.question.steps - trajectory.step)
-
-    def found(self, record: Record) -> None:
-        """A run that was trained elsewhere is on record."""
-        self._less(self.work.question.steps - record.last_step)
-        self.bar.update(record.last_step)
-
-    def _less(self, steps: int) -> None:
-        if self.bar.total is not None:
-            self.bar.total -= steps
-
-    def show(self) -> None:
-        """Say how many runs are read, trained and left, and how many of them grokked."""
-        if self.bar.disable:
-            return
-        work = self.work
-        grokked = sum(r.steps_to(GROKKED, "validation") is not None for r in work.answers.values())
-        trained, left = len(work.answers) - work.n_read, len(work.left)
-        told = f"read {work.n_read}, trained {trained}, left {left}, grokked {grokked}"
-        self.bar.set_description_str(told)
-
-    def close(self) -> None:
-        """Take the bar away."""
-        self.bar.close()
-
-
-class Stop:
-    """Whether to stop: the time is over, or Ctrl-C or SIGTERM has come. A second one stops at once."""
-
-    def __init__(self, minutes: float | None):
-        self.deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
-        self.signal: int | None = None
-        self.before: dict[int, Any] = {}
-
-    def __call__(self) -> bool:
-        """Whether to stop."""
-        return self.signal is not None or time.monotonic() > self.deadline
-
-    def __enter__(self) -> Stop:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self._received)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-    def _received(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = number

@@ -30,10 +30,11 @@ from typing import Any
 import torch
 
 from grokking_core import engine, files
+from grokking_core.progress import Stop
 from grokking_core.record import Record
 from grokking_core.run import Run
 from grokking_core.store import Store, key_of
-from grokking_core.sweep import Question, Stop, Work, default_device, groups
+from grokking_core.sweep import Question, Work, default_device, groups
 
 MOST_ATTEMPTS = 4  # at a task whose worker dies
 POLL_SECONDS = 1.0
@@ -50,6 +51,7 @@ class Task:
     folder: str  # of the records
     shipped: str
     going: str  # the file whose absence says: stop
+    device: str | None  # None: the worker's best
     width: int | None
     checkpoint_seconds: float | None
     attempt: int = 1
@@ -67,7 +69,8 @@ class Report:
 def perform(task: Task) -> Report:
     """Do a task; this runs in the worker."""
     stop = Gone(Path(task.going))
-    work = Work(task.question, Store(task.folder, task.shipped), default_device(), progress=False)
+    device = task.device or default_device()
+    work = Work(task.question, Store(task.folder, task.shipped), device, progress=False)
     work.read(task.runs)
     if work.left and not stop():
         work.begin()
@@ -90,7 +93,13 @@ class Gone:
 
 
 def train(
-    work: Work, executor: Executor, stop: Stop, width: int | None, checkpoint_seconds: float | None
+    work: Work,
+    executor: Executor,
+    stop: Stop,
+    *,
+    device: str | None,
+    width: int | None,
+    checkpoint_seconds: float | None,
 ) -> None:
     """Have the executor's workers train what is left.
 
@@ -109,6 +118,7 @@ def train(
         folder=str(work.store.folder.absolute()),
         shipped=str(work.store.shipped.absolute()),
         going=str(going),
+        device=device,
         width=width,
         checkpoint_seconds=checkpoint_seconds,
     )

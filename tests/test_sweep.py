@@ -405,9 +405,11 @@ class Lossy(Executor):
 
     def __init__(self, deaths: int, error: type[Exception]):
         self.deaths, self.error, self.calls = deaths, error, 0
+        self.tasks: list[workers.Task] = []
 
     def submit(self, fn, /, *args, **kwargs):
         self.calls += 1
+        self.tasks.extend(args)
         future: Future = Future()
         if self.calls <= self.deaths:
             future.set_exception(self.error("gone"))
@@ -425,6 +427,13 @@ def test_task_of_a_dead_worker_is_given_out_again(alone):
 def test_task_whose_workers_die_again_and_again_is_given_up():
     with pytest.raises(RuntimeError, match="workers died 4 times at 1 runs, the first Run"):
         sweep(runs(1), 50, executor=Lossy(99, workers.BrokenExecutor))
+
+
+def test_workers_train_on_the_device_asked_for_or_on_their_best():
+    executor = Lossy(0, MemoryError)
+    sweep(runs(1), 50, executor=executor, device="cpu")
+    sweep(runs(1, lr=1e-2), 50, executor=executor)
+    assert [task.device for task in executor.tasks] == ["cpu", None]
 
 
 def test_error_in_a_worker_is_not_tried_again():
