@@ -292,7 +292,7 @@ def test_sweep_in_a_thread_leaves_signals_alone():
     assert found[0].n_trained == 1
 
 
-def _sweep_and_log(folder: Path, log: Path) -> None:
+def _sweep_and_log(folder: Path, log: Path, steps: int) -> None:
     """In a process to be killed: sweep, and write down where runs begin and what is kept."""
 
     def tell(what: str, seed: int, step: int) -> None:
@@ -312,23 +312,24 @@ def _sweep_and_log(folder: Path, log: Path) -> None:
         tell("kept", trajectory.run.seed, trajectory.step)
 
     Work.start, Store.keep = started, kept
-    sweep(runs(3), KILLED_STEPS, store=folder, checkpoint_seconds=0.05, progress=False, width=2)
-
-
-KILLED_STEPS = 1000
+    sweep(runs(3), steps, store=folder, checkpoint_seconds=0.05, progress=False, width=2)
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_sweep_ends_with_the_same_records(kills, tmp_path, alone):
-    folder, log, draw = tmp_path / "killed", tmp_path / "log", random.Random(kills)
+    folder, log, draw, steps = tmp_path / "killed", tmp_path / "log", random.Random(kills), 500 * kills
+    log.touch()
     for _ in range(kills):
-        process = CONTEXT.Process(target=_sweep_and_log, args=(folder, log))
+        size = log.stat().st_size
+        process = CONTEXT.Process(target=_sweep_and_log, args=(folder, log, steps))
         process.start()
-        process.join(draw.uniform(0.3, 1.5) if log.exists() else 6)
+        while process.is_alive() and log.stat().st_size == size:
+            time.sleep(0.01)
+        process.join(draw.uniform(0, 0.8))
         process.kill()
         process.join()
-    records = sweep(runs(3), KILLED_STEPS, store=folder)
-    assert_same(records, alone(runs(3), KILLED_STEPS))
+    records = sweep(runs(3), steps, store=folder)
+    assert_same(records, alone(runs(3), steps))
     kept: dict[str, int] = {}
     for what, seed, step in (line.split() for line in log.read_text().splitlines()):
         if what == "kept":
