@@ -15,6 +15,8 @@ element, `op` at position 1 and `=` at position 3: 2 P + 2 rows.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,11 +29,20 @@ Saved = dict[str, Tensor]  # what a backward pass needs from its forward pass
 Drop = Callable[[int, Tensor], Tensor]  # (layer, branch (R, N, D)) -> factors 0 or 1 / (1 - dropout)
 
 
+# What the shapes of a network depend on.
+SIZES = ("operation", "p", "n", "architecture", "n_layers", "d_model", "n_heads", "d_ff", "norm")
+
+
+@lru_cache(maxsize=256)
+def _shapes(**sizes: Any) -> dict[str, torch.Size]:
+    return {name: p.shape for name, p in model.build(Run(**sizes)).named_parameters()}
+
+
 class Layout:
     """Where each parameter of a network lies in a flat vector of `n` numbers."""
 
     def __init__(self, run: Run):
-        self.shapes = {name: p.shape for name, p in model.build(run, device="meta").named_parameters()}
+        self.shapes = _shapes(**{name: getattr(run, name) for name in SIZES})
         self.n = sum(shape.numel() for shape in self.shapes.values())
 
     def views(self, flat: Tensor) -> Views:

@@ -148,12 +148,10 @@ def build(run: Run, device: str = "cpu") -> Transformer | MLP:
     """The network of a run with its first weights, in the run's precision.
 
     Weights follow PyTorch's defaults, drawn from the run's own stream: embeddings N(0, 1), linear layers
-    uniform within 1 / sqrt(fan_in), layer norms 1 and 0. On device "meta" only names and shapes are made.
+    uniform within 1 / sqrt(fan_in), layer norms 1 and 0. PyTorch's own generators stay as they were.
     """
-    with torch.device("meta" if device == "meta" else "cpu"):
+    with torch.random.fork_rng(devices=[]):
         network = {"transformer": Transformer, "mlp": MLP}[run.architecture](run)
-    if device == "meta":
-        return network
     key = streams.stream(run.seed, Purpose.INIT)
     with torch.no_grad():
         for number, (name, parameter) in enumerate(network.named_parameters()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,9 @@ class Provenance:
     Attributes
     ----------
     data : dict
-        Plain values: read, trained, missing, runs, steps, stop_at; device, precision, package,
-        source and torch (each a list if the records differ); training_seconds of all records,
+        Plain values: read, trained, missing, runs, steps, stop_at; profile (None outside the book);
+        device, precision, package, source and torch (each a list if the records differ);
+        training_seconds of all records,
         seconds of this call, trained_between (first and last date), date of this call.
     """
 
@@ -33,6 +35,7 @@ class Provenance:
         """The provenance of some records; `asked` comes first in it."""
         sources = [record.provenance for record in found]
         data = asked | {"runs": asked["read"] + asked["trained"]}
+        data["profile"] = os.environ.get("GROKKING_PROFILE")  # as `make book` says
         data |= {name: _shared(source.get(name) for source in sources) for name in SHARED}
         data["training_seconds"] = round(sum(source.get("seconds", 0) for source in sources), 1)
         dates = sorted(source["date"] for source in sources if "date" in source)
@@ -47,7 +50,8 @@ class Provenance:
             asked += f", or until {100 * data['stop_at']:g} % of the validation set is right"
         counts = f"{data['runs']}: {data['read']} read from records, {data['trained']} trained"
         counts += f", {data['missing']} missing" if data["missing"] else ""
-        lines = [("runs", counts), ("followed for", asked)]
+        lines = [("profile", data["profile"])] if data["profile"] else []
+        lines += [("runs", counts), ("followed for", asked)]
         for name in SHARED:
             value = data[name]
             lines.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))

@@ -134,11 +134,12 @@ class Run:
         n_equations = len(data.operation_table(self.operation, self.p, self.n).x)
         if not 0 < self.n_train < n_equations:
             empty = "training" if self.n_train == 0 else "validation"
-            raise ValueError(
-                f"train_fraction={self.train_fraction} leaves the {empty} side of {n_equations} equations empty"
-            )
+            told = f"leaves the {empty} side of {n_equations} equations empty"
+            raise ValueError(f"train_fraction={self.train_fraction} {told}")
         if self.outliers > self.n_train:
-            raise ValueError(f"outliers={self.outliers} must not exceed the {self.n_train} training equations")
+            raise ValueError(
+                f"outliers={self.outliers} must not exceed the {self.n_train} training equations"
+            )
 
 
 def _is_number(value: object) -> bool:

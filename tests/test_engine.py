@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import gc
+import shutil
 import threading
 from types import SimpleNamespace
 
@@ -619,3 +620,19 @@ def test_run_that_is_continued_on_the_gpu_has_the_same_bits():
     run, kept = Run(**BASE, **NOISES), []
     engine.train([Trajectory(run)], steps=30, listener=Listener(ended=kept.append), device="cuda")
     assert_same(follow(kept, 100, device="cuda")[0], follow([run], 100, device="cuda")[0])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiled_ensemble_agrees_with_the_eager_one():
+    fields = {"p": 13, "d_model": 32, "weight_noise": 0.01, "decay_toward": "init", "precision": "fp64"}
+    runs = [Run(operation="x+y", seed=seed, **fields) for seed in range(3)]
+    parameters = []
+    for compiled in (False, True):
+        e = engine.Ensemble(runs, len(runs), torch.device("cpu"), compiled=compiled)
+        for slot, run in enumerate(runs):
+            e.load(slot, Trajectory(run))
+        e.update(50)
+        parameters.append(e.parameters)
+    assert torch.allclose(*parameters, rtol=0, atol=1e-10)
