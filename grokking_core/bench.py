@@ -28,6 +28,7 @@ from grokking_core.run import Run
 
 PAPER = Run(operation="x/y")
 SECONDS = 0.6  # of one measurement
+BLOCK = 5  # updates of an ensemble before a core turns to the next; training makes 10 or more
 Precision = Literal["fp32", "tf32"]
 Product = tuple[int, int, int, int]  # how many products, rows, inner, columns
 
@@ -134,7 +135,12 @@ def engine_rate(run: Run, width: int, device: torch.device) -> Callable[[], floa
             e.load(slot, next(trajectories))
 
     def stepper(share: Sequence[engine.Ensemble]) -> Callable[[], int]:
-        return lambda: sum(e.update(1) or len(e.slots) for e in share)
+        def step() -> int:
+            for e in share:
+                e.update(BLOCK)
+            return BLOCK * sum(len(e.slots) for e in share)
+
+        return step
 
     n_workers = torch.get_num_threads() if device.type == "cpu" else 1
     steppers = [stepper(ensembles[i::n_workers]) for i in range(min(n_workers, len(ensembles)))]
