@@ -74,14 +74,14 @@ def measure(device: torch.device, precision: Precision, widths: Sequence[int], r
     rates: dict[str, Callable[[], float]] = {"plain": plain_rate(PAPER, device)}
     rates |= {f"width={width}": engine_rate(run, width, device) for width in widths}
     rates |= {name: engine_rate(other, widths[-1], device) for name, other in others.items()}
-    rates |= {"matmul": product_rate(run, device), "square": square_rate(run, device)}
+    rates |= {"own": product_rate(run, device), "matmul": square_rate(run, device)}
     seen = {name: [] for name in rates}
     for _ in range(rounds):
         for name, rate in rates.items():
             seen[name].append(rate())
     median = {name: statistics.median(values) for name, values in seen.items()}
     best = max(widths, key=lambda width: median[f"width={width}"])
-    ratio = {name: _median_ratio(seen[f"width={best}"], seen[name]) for name in ("plain", "matmul", "square")}
+    ratio = {name: _median_ratio(seen[f"width={best}"], seen[name]) for name in ("plain", "matmul", "own")}
     flops, base = flops_per_run_step(run), median[f"width={widths[-1]}"]
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
@@ -95,9 +95,9 @@ def measure(device: torch.device, precision: Precision, widths: Sequence[int], r
         "times_plain": ratio["plain"],
         "flops_per_run_step": flops,
         "matmul_flops_per_second": median["matmul"],
-        "square_matmul_flops_per_second": median["square"],
+        "own_products_flops_per_second": median["own"],
         "share_of_floor": flops * ratio["matmul"],
-        "share_of_square_matmul": flops * ratio["square"],
+        "share_of_own_products": flops * ratio["own"],
         "cost_of_other_sizes": {name: base / median[name] for name in others},
         "peak_memory_bytes": _peak_memory(device),
     }
@@ -246,10 +246,10 @@ def table(result: dict[str, Any]) -> str:
         ("engine / plain twin", f"{result['times_plain']:.2f}", ""),
         ("one run-step", f"{result['microseconds_per_run_step']:.1f}", "us"),
         ("its products", f"{result['flops_per_run_step'] / 1e9:.3f}", "Gflop"),
-        ("they alone", f"{result['matmul_flops_per_second'] / 1e9:.1f}", gflop),
+        ("a large product", f"{result['matmul_flops_per_second'] / 1e9:.1f}", gflop),
         ("share of that floor", f"{100 * result['share_of_floor']:.1f}", "%"),
-        ("a square product", f"{result['square_matmul_flops_per_second'] / 1e9:.1f}", gflop),
-        ("share of that rate", f"{100 * result['share_of_square_matmul']:.1f}", "%"),
+        ("its own products", f"{result['own_products_flops_per_second'] / 1e9:.1f}", gflop),
+        ("share of that rate", f"{100 * result['share_of_own_products']:.1f}", "%"),
         ("peak memory", f"{result['peak_memory_bytes'] / 2**20:.0f}", "MiB"),
     ]
     lines += [(f"cost, {name}", f"{cost:.2f}", "x") for name, cost in result["cost_of_other_sizes"].items()]

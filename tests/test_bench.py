@@ -1,0 +1,44 @@
+"""What the benchmark counts, and what its JSON has; no speed is asserted."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from grokking_core import Run, bench
+
+
+def test_operations_of_a_step_are_those_counted_by_hand():
+    p, b, d, f = 97, 512, 128, 512
+    rows = 2 * p + 2 * b
+    first = (2 * p + 2) * d * 3 * d + rows * (d * d + 2 * d * f)
+    last = rows * d * 2 * d + b * (d * d + d * d + 2 * d * f) + b * d * (p + 2)
+    assert bench.flops_per_run_step(Run(operation="x/y")) == 3 * 2 * (first + last)
+
+
+def test_json_has_the_keys_that_others_read(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(bench, "SECONDS", 0.01)
+    monkeypatch.setattr(bench, "PAPER", replace(bench.PAPER, p=23, d_model=32))
+    file = tmp_path / "new" / "bench.json"
+    arguments = ["--json", "--device", "cpu", "--rounds", "1", "--widths", "1", "2", "--output", str(file)]
+    assert bench.main(arguments) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads(file.read_text())
+    assert result["threads"] == torch.get_num_threads()
+    assert [e["width"] for e in result["engine"]] == [1, 2]
+    numbers = [
+        "plain_run_steps_per_second",
+        "matmul_flops_per_second",
+        "flops_per_run_step",
+        "share_of_floor",
+    ]
+    assert all(result[name] > 0 for name in [*numbers, "peak_memory_bytes"])
+    assert {"device", "precision"} <= result.keys()
+
+
+@pytest.mark.parametrize("wrong", [["--rounds", "0"], ["--widths", "0"]])
+def test_wrong_use_exits_with_2(wrong, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        bench.main(["--device", "cpu", *wrong])
+    assert "at least 1" in capsys.readouterr().err
