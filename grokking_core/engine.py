@@ -30,7 +30,7 @@ from grokking_core.optim import Optimizer
 from grokking_core.record import Record, curve_frame, is_finite, provenance
 from grokking_core.run import Run
 from grokking_core.streams import Purpose
-from grokking_core.tables import Tables
+from grokking_core.tables import Tables, epochs_ahead
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp64": torch.float64}
 EVALUATION_ROWS = 1024  # equations of the table that are evaluated at once
@@ -57,6 +57,11 @@ class Trajectory:
     rows: list[tuple[float, ...]] = field(default_factory=list)
     seconds: float = 0.0
     tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its step is one of evaluation, and is not yet evaluated."""
+        return not self.rows or self.step == schedule.next_evaluation(int(self.rows[-1][0]))
 
     def ended(self, last_step: int, stop_at: float | None) -> bool:
         """Whether the last evaluation ends the run: the last step, the stop rule, or divergence."""
@@ -162,16 +167,9 @@ class Ensemble:
     def advance(self, interrupted: Callable[[], bool]) -> None:
         """Step every slot until the next evaluation of any run, and evaluate; or until interrupted."""
         started, live = time.perf_counter(), [t for t in self.slots if t]
-        if any(not t.rows for t in live):
-            self.evaluate([slot for slot in self.live if not self.at(slot).rows])
+        self.evaluate([slot for slot in self.live if self.at(slot).is_due])
         self.update(min(schedule.next_evaluation(t.step) - t.step for t in live), interrupted)
-        self.evaluate(
-            [
-                slot
-                for slot in self.live
-                if self.at(slot).step == schedule.next_evaluation(int(self.at(slot).rows[-1][0]))
-            ]
-        )
+        self.evaluate([slot for slot in self.live if self.at(slot).is_due])
         for trajectory in live:
             trajectory.seconds += (time.perf_counter() - started) / len(live)
 
@@ -485,7 +483,7 @@ def bytes_per_run(run: Run) -> int:
         n_x = n_equations if run.dropout else run.n_elements
         n_rows += 2 * n_x + 2 * n_equations
     rows = (run.n_layers + 1) * (run.hidden_width + 16 * run.d_model) + 4 * run.n_elements  # numbers a row
-    orders = (64 // schedule.steps_per_epoch(run) + 1) * run.n_train
+    orders = epochs_ahead(run) * run.n_train
     tables = 8 * run.n_elements**2 * 4 + 64 * orders
     return itemsize * (parameters + n_rows * rows) + tables
 

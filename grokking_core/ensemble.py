@@ -115,9 +115,8 @@ class TransformerNetwork(Network):
         each_x = x if drop else torch.arange(p, device=x.device).expand(self.n_runs, -1)
         op, equals = torch.full_like(each_x, 2 * p), torch.full_like(y, 2 * p + 1)
         self.table_row = torch.cat([each_x, op, p + y, equals], dim=1)  # (R, N), of each row of the residual
-        self.x_row = (
-            None if drop else torch.cat([x, p + x], dim=1)
-        )  # (R, 2B), positions 0 and 1 of each equation
+        # (R, 2B), the rows of positions 0 and 1 that each equation sees:
+        self.x_row = None if drop else torch.cat([x, p + x], dim=1)
         self.saved: dict[str, Saved] = {}
         embedding = self.w["embedding.weight"]
         self.table = torch.cat([embedding[:, :p], embedding], dim=1).add_(self.table_positions)
@@ -170,12 +169,8 @@ class TransformerNetwork(Network):
 
     def _first_attention_backward(self, layer: int, dresidual: Tensor, dattended: Tensor) -> Tensor:
         """Gradient with respect to the table."""
-        name, saved, first, p = (
-            "blocks.0.attention",
-            self.saved["blocks.0.attention"],
-            self._first_row(0),
-            self.n_elements,
-        )
+        name, first, p = f"blocks.{layer}.attention", self._first_row(layer), self.n_elements
+        saved = self.saved[name]
         w, dw = self.w[f"{name}.qkv.weight"], self.dw[f"{name}.qkv.weight"]
         g = torch.nn.functional.pad(dattended, (0, 0, first, 0)) if first else dattended
         g_x, g_equation = g.split([2 * self.n_x, 2 * self.n_equations], dim=1)

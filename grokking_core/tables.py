@@ -12,7 +12,12 @@ from grokking_core import data, schedule, streams
 from grokking_core.run import Run
 from grokking_core.streams import Purpose
 
-_UPDATES_AHEAD = 64  # for which batch orders are made at once
+UPDATES_AHEAD = 64  # for which batch orders are made at once
+
+
+def epochs_ahead(run: Run) -> int:
+    """Epochs for which batch orders of a run are made at once."""
+    return -(-UPDATES_AHEAD // schedule.steps_per_epoch(run))
 
 
 class Tables:
@@ -41,7 +46,7 @@ class Tables:
         ones = torch.ones(3, n_slots, dtype=torch.int64, device=device)
         self.seed, self.n_train, self.steps_per_epoch = ones
         self.first_epoch = torch.zeros(n_slots, dtype=torch.int64, device=device)  # that `order` holds
-        self.n_epochs = max(-(-_UPDATES_AHEAD // schedule.steps_per_epoch(run)) for run in runs)
+        self.n_epochs = max(epochs_ahead(run) for run in runs)
         self.order = torch.zeros(n_slots, self.n_epochs * self.n_train_most, dtype=torch.int64, device=device)
         self._row = torch.arange(self.batch_size, device=device)
         self._epoch_length = [1] * n_slots
