@@ -37,8 +37,9 @@ class Operation:
 
     answer: Callable[[np.ndarray, np.ndarray, int], np.ndarray]  # (x, y, p or n) -> answer
     on_group: bool = False  # on S_n; otherwise on residues mod p
-    inverts: bool = False  # divides by y: needs a prime modulus
+    inverts: bool = False  # has inverses of all but 0: needs a prime modulus
     y_nonzero: bool = False  # y = 0 is outside the domain
+    nonzero: bool = False  # on the residues 1..p-1, numbered from 0: a stands for a + 1
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -52,6 +53,10 @@ def inverses(p: int) -> np.ndarray:
 
 def _divide(x: np.ndarray, y: np.ndarray, p: int) -> np.ndarray:
     return x * inverses(p)[y] % p
+
+
+def _multiply_nonzero(x: np.ndarray, y: np.ndarray, p: int) -> np.ndarray:
+    return (x + 1) * (y + 1) % p - 1
 
 
 def _divide_if_odd_else_subtract(x: np.ndarray, y: np.ndarray, p: int) -> np.ndarray:
@@ -94,12 +99,14 @@ def _sandwich(x: np.ndarray, y: np.ndarray, n: int) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------------------------------
-# The thirteen operations (section 3.2 and appendix A.1.1; the domain of x*y, all pairs, is our reading)
+# The paper's twelve operations (appendix A.1.1), x*y of section 3.2 over all pairs (our reading), and over
+# those of the multiplicative group, where it is x+y mod p-1 under other names
 
 OPERATIONS: dict[str, Operation] = {
     "x+y": Operation(answer=lambda x, y, p: (x + y) % p),
     "x-y": Operation(answer=lambda x, y, p: (x - y) % p),
     "x*y": Operation(answer=lambda x, y, p: x * y % p),
+    "x*y!=0": Operation(answer=_multiply_nonzero, inverts=True, nonzero=True),
     "x/y": Operation(answer=_divide, inverts=True, y_nonzero=True),
     "x/y|x-y": Operation(answer=_divide_if_odd_else_subtract, inverts=True),
     "x^2+y^2": Operation(answer=lambda x, y, p: (x**2 + y**2) % p),
@@ -125,14 +132,19 @@ def check_operation(operation: str, p: int = 97, n: int = 5) -> None:
         raise ValueError(f"n={n} must lie in 2..5 for {operation!r}: S_n has n! elements")
     if not op.on_group and p < 2:
         raise ValueError(f"p={p} must be at least 2: a table needs 2 elements or more")
+    if op.nonzero and p < 3:
+        raise ValueError(f"p={p} must be at least 3 for {operation!r}: a table needs 2 elements or more")
     if op.inverts and any(p % divisor == 0 for divisor in range(2, int(p**0.5) + 1)):
-        raise ValueError(f"p={p} must be prime for {operation!r}, which divides by y")
+        raise ValueError(
+            f"p={p} must be prime for {operation!r}: only then has every residue but 0 an inverse"
+        )
 
 
 def n_elements(operation: str, p: int = 97, n: int = 5) -> int:
-    """Elements the operation acts on: p, or n! for the symmetric group."""
+    """Elements the operation acts on: p, p - 1 where 0 is none of them, or n! for the symmetric group."""
     check_operation(operation, p, n)
-    return factorial(n) if OPERATIONS[operation].on_group else p
+    op = OPERATIONS[operation]
+    return factorial(n) if op.on_group else p - op.nonzero
 
 
 @lru_cache

@@ -10,7 +10,7 @@ from grokking_core import Run, data
 RESIDUES = [name for name, operation in data.OPERATIONS.items() if not operation.on_group]
 ON_GROUP = [name for name, operation in data.OPERATIONS.items() if operation.on_group]
 DIVIDING = ["x/y", "x/y|x-y"]
-SYMMETRIC = ["x+y", "x*y", "x^2+y^2", "x^2+xy+y^2"]
+SYMMETRIC = ["x+y", "x*y", "x*y!=0", "x^2+y^2", "x^2+xy+y^2"]
 PRIMES = [2, 5, 11, 97]
 FRACTIONS = [0.01, 0.1, 1 / 3, 0.5, 0.95, 0.999]
 
@@ -31,29 +31,32 @@ def dataset(**fields):
 # Every table.
 
 
-def test_operations_are_the_thirteen():
-    assert len(RESIDUES) == 10
+def test_operations_are_the_papers_twelve_and_two_products():
+    assert len(RESIDUES) == 11
     assert ON_GROUP == ["s5:xy", "s5:xyx^-1", "s5:xyx"]
 
 
 @pytest.mark.parametrize("operation", data.OPERATIONS)
 def test_table_has_each_pair_of_its_domain_once(operation):
     x, y, _ = data.operation_table(operation)
-    size = 120 if operation in ON_GROUP else 97
+    size = 120 if operation in ON_GROUP else 96 if operation == "x*y!=0" else 97
     lowest = 1 if operation == "x/y" else 0
-    assert len(x) == {97: 9_409, 120: 14_400}[size] - (97 if operation == "x/y" else 0)
+    assert len(x) == {96: 9_216, 97: 9_409, 120: 14_400}[size] - (97 if operation == "x/y" else 0)
     assert set(zip(x.tolist(), y.tolist(), strict=True)) == set(
         itertools.product(range(size), range(lowest, size))
     )
 
 
-@pytest.mark.parametrize(("operation", "p"), [(o, p) for o in RESIDUES for p in PRIMES])
+@pytest.mark.parametrize(
+    ("operation", "p"), [(o, p) for o in RESIDUES for p in PRIMES if (o, p) != ("x*y!=0", 2)]
+)
 def test_residue_answers_are_residues(operation, p):
     table = data.operation_table(operation, p)
+    size = p - 1 if operation == "x*y!=0" else p
     assert all(column.dtype == np.int64 and column.shape == table.x.shape for column in table)
-    assert len(table.x) == p * (p - 1 if operation == "x/y" else p)
+    assert len(table.x) == size * (p - 1 if operation == "x/y" else size)
     assert table.answer.min() >= 0
-    assert table.answer.max() < p
+    assert table.answer.max() < size
 
 
 @pytest.mark.parametrize(("operation", "n"), [(o, n) for o in ON_GROUP for n in range(2, 6)])
@@ -142,6 +145,17 @@ def test_addition_mod_p_less_1_is_multiplication_mod_p_renamed(p, root):
     assert set(name) == set(range(1, p))  # root is primitive
     a, b, total = data.operation_table("x+y", p - 1)
     assert np.array_equal(square("x*y", p)[name[a], name[b]], name[total])
+    assert np.array_equal(square("x*y!=0", p)[name[a] - 1, name[b] - 1], name[total] - 1)
+
+
+@pytest.mark.parametrize("p", [3, 11, 97])
+def test_multiplication_of_nonzero_residues_numbers_them_from_0(p):
+    assert np.array_equal(square("x*y!=0", p) + 1, square("x*y", p)[1:, 1:])
+
+
+def test_multiplication_of_nonzero_residues_needs_two_of_them():
+    with pytest.raises(ValueError, match="p=2 must be at least 3 for 'x\\*y!=0'"):
+        data.operation_table("x*y!=0", 2)
 
 
 # The symmetric group.
