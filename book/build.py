@@ -1,8 +1,8 @@
 """`make book`: execute the notebooks with papermill, render the site, say what was done.
 
-A notebook whose source, parameters, package and output are unchanged is not executed again, and a
-site whose pages are unchanged is not rendered again. Whatever fails leaves the last good notebook
-and the last good site where they were.
+A notebook whose source, parameters, package and output are unchanged, and which lacks no run, is not
+executed again, and a site whose pages are unchanged is not rendered again. Whatever fails leaves the
+last good notebook and the last good site where they were.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from pprint import pformat
 from typing import Any
 
 import yaml
@@ -50,6 +51,11 @@ class Places:
         return self.root / "build"
 
     @property
+    def executed(self) -> Path:
+        """The notebooks as last executed."""
+        return self.build / "executed"
+
+    @property
     def site(self) -> Path:
         """The last good site."""
         return self.build / "site"
@@ -68,7 +74,8 @@ class Job:
     source: Path
     values: dict[str, Any]  # the parameters that differ from the notebook's own
     output: Path  # the executed notebook
-    inputs: str  # hash of all that decides the output
+    inputs: str  # hash of all that decides the output, but for what it reads
+    reads: tuple[Path, ...] = ()  # executed notebooks whose runs it reads: it comes after them
 
     @property
     def stamp(self) -> Path:
@@ -76,10 +83,13 @@ class Job:
         return self.output.with_suffix(".stamp")
 
     def is_current(self) -> bool:
-        """Return whether the output is there, untouched, and made from these inputs."""
+        """Return whether the output is there, untouched, made from these inputs, and lacks no run."""
         if not (self.output.is_file() and self.stamp.is_file()):
             return False
-        return self.stamp.read_text() == stamp_of(self)
+        if self.stamp.read_text() != stamp_of(self):
+            return False
+        # What a time limit left out is gone on with; one that only reads has nothing to go on with.
+        return bool(self.reads) or not provenance(self.output).get("missing")
 
 
 @dataclass(frozen=True)
@@ -91,11 +101,12 @@ class Row:
     seconds: float | None = None
     read: int | None = None  # runs read from records
     trained: int | None = None  # runs trained
+    missing: int | None = None  # runs without an answer
 
 
 def digest(files: Iterable[Path], root: Path, *more: object) -> str:
     """Return a hash of the files (names below `root`, contents) and of what else is given."""
-    total = hashlib.sha256(json.dumps(more, sort_keys=True).encode())
+    total = hashlib.sha256(repr(more).encode())
     for file in sorted(files):
         total.update(f"\0{file.relative_to(root)}\0".encode())
         total.update(hashlib.sha256(file.read_bytes()).digest())
@@ -104,11 +115,14 @@ def digest(files: Iterable[Path], root: Path, *more: object) -> str:
 
 def stamp_of(job: Job) -> str:
     """Return what the stamp of an up-to-date output says."""
-    return f"{job.inputs}\n{digest([job.output], job.output.parent)}\n"
+    files = [job.output, *(path for path in job.reads if path.is_file())]
+    return "\n".join([job.inputs, *(digest([file], file.parent) for file in files), ""])
 
 
 def plan(places: Places, profile: str, given: str, only: str | None = None) -> list[Job]:
     """Return a job for every notebook, all parameters checked; `given` holds for `only`, or all.
+
+    Those that read what the others have trained come last.
 
     Raises
     ------
@@ -123,12 +137,46 @@ def plan(places: Places, profile: str, given: str, only: str | None = None) -> l
     asked = {only: known[only]} if only else known
     values |= parameters.assign(values, parameters.parse_assignments(given), asked)
     core = sorted((places.root / "grokking_core").rglob("*.py"))
+    outputs = {name: places.executed / path.relative_to(places.book) for name, path in sources.items()}
+    late = {name for name, source in sources.items() if comes_after_figures(source)}
+    figures = tuple(output for name, output in outputs.items() if name not in late)
     jobs = []
     for name, source in sources.items():
         inputs = digest([source, *core], places.root, profile, values[name])
-        output = places.build / "executed" / source.relative_to(places.book)
-        jobs.append(Job(name, source, values[name], output, inputs))
-    return jobs
+        reads = figures if name in late else ()
+        jobs.append(Job(name, source, values[name], outputs[name], inputs, reads))
+    return sorted(jobs, key=lambda job: bool(job.reads))
+
+
+def comes_after_figures(notebook: Path) -> bool:
+    """Return whether a notebook's metadata has `"grokking": {"after": "figures"}`.
+
+    Raises
+    ------
+    WrongUse
+        If it is to come after anything else.
+    """
+    said = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("grokking", {})
+    if said not in ({}, {"after": "figures"}):
+        raise WrongUse(f"{notebook}: metadata 'grokking' is {said}, must be {{'after': 'figures'}}")
+    return bool(said)
+
+
+def execute_stale(jobs: list[Job], places: Places, args: argparse.Namespace, profile: str) -> list[Row]:
+    """Execute what is not current, those that read the others' runs after them; return all rows."""
+    env, rows = environment(args.fresh, profile), []
+    for late in (False, True):
+        due = [job for job in jobs if bool(job.reads) == late]
+        if any(row.state == "FAILED" for row in rows):
+            return rows + [Row(job.name, "not executed") for job in due]
+        stale = [job for job in due if args.fresh or not job.is_current()]
+        if stale:
+            print(f"profile {profile}: executing {', '.join(job.name for job in stale)}", flush=True)
+        # Two even on one core: while one trains, the other may only read and draw.
+        workers = int(args.jobs) or min(max(os.cpu_count() or 1, 2), 4)
+        rows += execute_all(stale, places, min(workers, max(1, len(stale))), env)
+        rows += [Row(job.name, "unchanged") for job in due if job not in stale]
+    return rows
 
 
 def execute_all(jobs: list[Job], places: Places, workers: int, env: dict[str, str]) -> list[Row]:
@@ -160,14 +208,15 @@ def execute(job: Job, places: Places, env: dict[str, str]) -> Row:
     """Execute one notebook to a temporary name; rename it and stamp it if that succeeded."""
     log = log_of(job, places)
     partial = places.build / "running" / f"{job.name}.ipynb"
-    values = partial.with_suffix(".yml")
+    source = partial.with_suffix(".source.ipynb")
     for folder in (log.parent, partial.parent, job.output.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    values.write_text(yaml.safe_dump(job.values))
+    source.write_text(json.dumps(with_parameters(job)), encoding="utf-8")
     partial.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "papermill", str(job.source), str(partial)]
-    command += ["-f", str(values), "--cwd", str(job.source.parent)]
+    command = [sys.executable, "-m", "papermill", str(source), str(partial)]
+    command += ["--cwd", str(job.source.parent)]
     command += ["--kernel", "python3", "--language", "python", "--log-output", "--no-progress-bar"]
+    env = env | {"GROKKING_NOTEBOOK": job.name}
     start = time.monotonic()
     for _ in range(2):
         with log.open("w") as out:
@@ -180,8 +229,23 @@ def execute(job: Job, places: Places, env: dict[str, str]) -> Row:
         return Row(job.name, "FAILED", seconds)
     os.replace(partial, job.output)
     job.stamp.write_text(stamp_of(job))
-    counts = provenance(job.output)
-    return Row(job.name, "executed", seconds, counts.get("read"), counts.get("trained"))
+    counts = map(provenance(job.output).get, ("read", "trained", "missing"))
+    return Row(job.name, "executed", seconds, *counts)
+
+
+def with_parameters(job: Job) -> dict[str, Any]:
+    """Return the notebook with a cell that lays the job's values over its parameters.
+
+    The cell is the one that papermill would inject, which turns the keys of a dictionary into text.
+    """
+    notebook = json.loads(job.source.read_text(encoding="utf-8"))
+    lines = [f"{name} = {pformat(value, width=90, sort_dicts=False)}" for name, value in job.values.items()]
+    cell = {"cell_type": "code", "id": "injected-parameters", "metadata": {"tags": ["injected-parameters"]}}
+    cell |= {"execution_count": None, "outputs": [], "source": "\n".join(["# Parameters", *lines])}
+    if job.values:
+        tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
+        notebook["cells"].insert(1 + ["parameters" in tag for tag in tags].index(True), cell)
+    return notebook
 
 
 def log_of(job: Job, places: Places) -> Path:
@@ -225,7 +289,7 @@ def _indent(text: str) -> str:
 
 
 def provenance(notebook: Path) -> dict[str, Any]:
-    """Return what the provenance cell of an executed notebook says; empty without one."""
+    """Return what the last provenance output of an executed notebook says; empty without one."""
     bundles = [out.get("data", {}) for cell in code_cells(notebook) for out in cell["outputs"]]
     found = [data[PROVENANCE] for data in bundles if PROVENANCE in data]
     return found[-1] if found else {}
@@ -287,9 +351,10 @@ def render_if_changed(places: Places, jobs: list[Job]) -> Row:
 
 def table(rows: list[Row]) -> str:
     """Return the rows as text, a dash where there is nothing to say."""
-    lines = [["notebook", "state", "seconds", "runs read", "runs trained"]]
+    lines = [["notebook", "state", "seconds", "runs read", "trained", "missing"]]
     for row in rows:
-        numbers = [None if row.seconds is None else f"{row.seconds:.1f}", row.read, row.trained]
+        seconds = None if row.seconds is None else f"{row.seconds:.1f}"
+        numbers = [seconds, row.read, row.trained, row.missing]
         lines.append([row.name, row.state, *("-" if n is None else str(n) for n in numbers)])
     name, state, *numbers = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -299,21 +364,30 @@ def table(rows: list[Row]) -> str:
     )
 
 
-def default_profile() -> str:
-    """Return `paper` where a CUDA device is there, else `laptop`."""
+def default_profile(places: Places, trains: bool) -> str:
+    """Return `paper` with a CUDA device, or with its records where nothing `trains`; else `laptop`."""
     tool = shutil.which("nvidia-smi")
     devices = tool and subprocess.run([tool, "-L"], capture_output=True).stdout
-    return "paper" if devices else "laptop"
+    shipped = "paper" in complete_profiles(places) and not trains
+    return "paper" if devices or shipped else "laptop"
 
 
-def environment(workers: int, fresh: bool, profile: str) -> dict[str, str]:
-    """Return the notebooks' environment: the cores shared out, this interpreter's own kernel."""
+def complete_profiles(places: Places) -> list[str]:
+    """Return the profiles all of whose runs are shipped: those that records/complete.yml lists.
+
+    A test holds the list to the records, which takes longer than a build may.
+    """
+    listed = places.book / "records" / "complete.yml"
+    names = yaml.safe_load(listed.read_text()) if listed.is_file() else None
+    return [name for name in names or [] if listed.with_name(f"{name}.parquet").is_file()]
+
+
+def environment(fresh: bool, profile: str) -> dict[str, str]:
+    """Return the notebooks' environment: this interpreter's own kernel, and what the package asks for."""
     env = dict(os.environ, JUPYTER_PREFER_ENV_PATH="1", GROKKING_PROFILE=profile)
     if fresh:
         # A date: what one notebook of this build has trained, the others read.
         env["GROKKING_FRESH"] = datetime.now(UTC).isoformat(timespec="milliseconds")
-    if workers > 1:
-        env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     return env
 
 
@@ -334,19 +408,13 @@ def build(places: Places, args: argparse.Namespace) -> list[Row]:
     """Execute what changed and render it if nothing failed; return the closing table's rows."""
     if not args.jobs.isdecimal():
         raise WrongUse(f"JOBS={args.jobs} must be a number of notebooks, 1 or more")
-    profile = args.profile or default_profile()
+    profile = args.profile or default_profile(places, trains=bool(args.parameters or args.fresh))
     jobs = plan(places, profile, args.parameters, args.only)
-    names = [job.name for job in jobs]
     asked = [job for job in jobs if job.name == args.only or not args.only]
-    stale = [job for job in asked if args.fresh or not job.is_current()]
-    workers = min(int(args.jobs) or min(os.cpu_count() or 1, 4), max(1, len(stale)))
-    if stale:
-        print(f"profile {profile}: executing {', '.join(job.name for job in stale)}", flush=True)
-    rows = execute_all(stale, places, workers, environment(workers, args.fresh, profile))
-    for job in jobs:
-        if job not in stale:
-            left = "kept" if job.output.is_file() else "not executed"
-            rows.append(Row(job.name, "unchanged" if job in asked else left))
+    rows = execute_stale(asked, places, args, profile)
+    others = [job for job in jobs if job not in asked]
+    rows += [Row(job.name, "kept" if job.output.is_file() else "not executed") for job in others]
+    names = [job.name for job in jobs]
     rows.sort(key=lambda row: names.index(row.name))
     if any(row.state == "FAILED" for row in rows):
         return rows

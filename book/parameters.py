@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import json
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,8 @@ class Parameter:
     default : object
         A literal.
     kind : str
-        Its type, written as an annotation: `int`, `float | None`, `list[int]`.
+        Its type, written as an annotation: `int`, `float | None`, `list[int]`,
+        `dict[str, list[float]]`.
     help : str
         The comment at the end of the line.
     """
@@ -84,12 +87,20 @@ def kind_of(value: Any) -> str:
     """Return the type of a literal as an annotation; a list of ints and floats is `list[float]`."""
     if value is None:
         return "None"
-    if not isinstance(value, list | tuple):
-        return type(value).__name__
-    kinds = {kind_of(item) for item in value}
-    if kinds == {"int", "float"}:
-        kinds = {"float"}
-    return f"list[{' | '.join(sorted(kinds))}]" if kinds else "list"
+    if isinstance(value, list | tuple):
+        return f"list[{_kind_of_each(value)}]" if value else "list"
+    if isinstance(value, dict):
+        return f"dict[{_kind_of_each(value)}, {_kind_of_each(value.values())}]" if value else "dict"
+    return type(value).__name__
+
+
+def _kind_of_each(values: Iterable[Any]) -> str:
+    """The one type of all; lists of lists are looked at together."""
+    values = list(values)
+    if all(isinstance(value, list | tuple) for value in values):
+        return kind_of([entry for value in values for entry in value])
+    kinds = {kind_of(value) for value in values}
+    return "float" if kinds == {"int", "float"} else " | ".join(sorted(kinds))
 
 
 def fit(value: Any, kind: str) -> Any:
@@ -98,25 +109,28 @@ def fit(value: Any, kind: str) -> Any:
     Raises
     ------
     ValueError
-        Where it does not fit.
+        Where it does not fit: names the entry that does not.
     """
     return _fit(value, ast.parse(kind, mode="eval").body)
 
 
 def _fit(value: Any, kind: ast.expr) -> Any:
     match kind:
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            try:
-                return _fit(value, left)
-            except ValueError:
-                return _fit(value, right)
+        case ast.BinOp(op=ast.BitOr()):
+            for choice in (kind.left, kind.right):
+                try:
+                    return _fit(value, choice)
+                except ValueError:
+                    continue
         case ast.Subscript(value=ast.Name(id="list"), slice=item) if isinstance(value, list | tuple):
             return [_fit(entry, item) for entry in value]
+        case ast.Subscript(slice=ast.Tuple(elts=[key, item])) if isinstance(value, dict):
+            return {_fit(name, key): _fit(entry, item) for name, entry in value.items()}
         case ast.Constant(value=None) if value is None:
             return None
-        case ast.Name(id="float") if type(value) in (int, float):
+        case ast.Name(id="float") if type(value) in (int, float) and math.isfinite(value):
             return float(value)
-        case ast.Name(id=name) if type(value).__name__ == name:
+        case ast.Name(id=name) if type(value).__name__ == name != "float":
             return value
     raise ValueError(f"{value!r} is not {ast.unparse(kind)}")
 
@@ -170,7 +184,8 @@ def load_profile(path: Path, notebooks: dict[str, dict[str, Parameter]]) -> dict
     Raises
     ------
     WrongUse
-        For a file that is not there or not YAML, an unknown notebook or parameter, a wrong type.
+        For a file that is not there or not YAML, an unknown notebook or parameter, a wrong type, an
+        empty list.
     """
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml")))
@@ -195,7 +210,8 @@ def check(values: dict[str, Any], known: dict[str, Parameter], where: str) -> di
     Raises
     ------
     WrongUse
-        For a name that is not among `known` (which are listed), or a value of another type.
+        For a name that is not among `known` (which are listed), a value of another type, or one
+        that is empty.
     """
     fitted = {}
     for name, value in values.items():
@@ -204,10 +220,21 @@ def check(values: dict[str, Any], known: dict[str, Parameter], where: str) -> di
             raise WrongUse(f"{where}: unknown parameter {name!r}; the known ones are\n{listed}")
         try:
             fitted[name] = fit(value, known[name].kind)
-        except ValueError:
-            hint = _number_hint(value)
+        except ValueError as error:
+            hint = f"; {error}" if isinstance(value, list | dict) else _number_hint(value)
             raise WrongUse(f"{where}: {name}={value!r} must be {known[name].kind}{hint}") from None
+        for empty, nothing in _empty(name, fitted[name]):
+            raise WrongUse(f"{where}: {empty}={nothing} is empty; at least one value is needed")
     return fitted
+
+
+def _empty(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The empty lists and dictionaries in a value, each with its name."""
+    if isinstance(value, list | dict):
+        if not value:
+            yield name, value
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _empty(f"{name}[{key!r}]", entry)
 
 
 def _number_hint(value: Any) -> str:
@@ -226,7 +253,7 @@ def assign(
     Raises
     ------
     WrongUse
-        For a name that none of the notebooks knows, or a value of another type.
+        For a name that none of the notebooks knows, a value of another type, or an empty one.
     """
     for name in given:
         if not any(name in known for known in notebooks.values()):

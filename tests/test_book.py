@@ -1,5 +1,6 @@
 import ast
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -22,7 +23,7 @@ stop_at: float | None = None  # accuracy that ends a run
 PROVENANCE = """\
 class Provenance:
     def _repr_mimebundle_(self, include=None, exclude=None):
-        told = {"read": 1, "trained": len(seeds), "fraction": fraction}
+        told = {"read": 1, "trained": len(seeds), "missing": 0, "fraction": fraction}
         return {"text/html": "told", "application/vnd.grokking.provenance+json": told}
 Provenance()
 """
@@ -34,14 +35,14 @@ def _no_variables_from_make(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def write_notebook(path: Path, *sources: str, tags: tuple[str, ...] = ("parameters",)) -> None:
+def write_notebook(path: Path, *sources: str, tags: tuple[str, ...] = ("parameters",), **metadata) -> None:
     cells = [nbformat.v4.new_markdown_cell(f"# {path.stem}")]
     cells += [nbformat.v4.new_code_cell(source) for source in sources]
     cells[1].metadata["tags"] = list(tags)
     for number, cell in enumerate(cells):
         cell["id"] = str(number)
     path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
 
 
 @pytest.fixture
@@ -64,6 +65,16 @@ def small(tmp_path):
 
 
 @pytest.fixture
+def claims(small):
+    """A third notebook, which reads what the other two have trained."""
+    path = small.book / "claims.ipynb"
+    source = "from pathlib import Path\nfound = Path('../build/executed').rglob('*.ipynb')\n"
+    source += "print(*sorted(path.name for path in found))"
+    write_notebook(path, "# none", source, grokking={"after": "figures"})
+    return path
+
+
+@pytest.fixture
 def no_site(monkeypatch):
     """Rendering left out: the pages are staged, the site is one empty page."""
 
@@ -81,7 +92,7 @@ def make_book(places, *arguments):
 def rows_of(text):
     lines = [line.split("  ") for line in text.splitlines()]
     lines = [[word.strip() for word in line if word.strip()] for line in lines]
-    return {line[0]: line[1:] for line in lines if len(line) == 5}
+    return {line[0]: line[1:] for line in lines if len(line) == 6}
 
 
 # Parameters: what a notebook says of itself.
@@ -118,12 +129,14 @@ def test_parameters_cell_holds_literals_only(tmp_path, source):
         (1, "float", 1.0),
         ([1, 0.5], "list[float]", [1.0, 0.5]),
         ((0.9, 0.98), "list[float]", [0.9, 0.98]),
-        ([], "list[int]", []),
         (None, "float | None", None),
         (1, "float | None", 1.0),
         ("x/y", "str", "x/y"),
         (True, "bool", True),
         ({"a": 1}, "dict", {"a": 1}),
+        ({"x+y": [0.3, 1]}, "dict[str, list[float]]", {"x+y": [0.3, 1.0]}),
+        ({0: [0.3], 100: (0.5,)}, "dict[int, list[float]]", {0: [0.3], 100: [0.5]}),
+        ({"x+y": None}, "dict[str, float | None]", {"x+y": None}),
     ],
 )
 def test_value_fits_type(value, kind, fitted):
@@ -145,6 +158,13 @@ def test_value_fits_type(value, kind, fitted):
         (None, "float"),
         ("a", "float | None"),
         (5, "str"),
+        (float("inf"), "float"),
+        (float("nan"), "float"),
+        ({"0": [0.3]}, "dict[int, list[float]]"),
+        ({0: [0.3]}, "dict[str, list[float]]"),
+        ({"x+y": 0.3}, "dict[str, list[float]]"),
+        ([0.3], "dict[str, list[float]]"),
+        ({"x+y": [0.3]}, "list[float]"),
     ],
 )
 def test_value_of_another_type_is_refused(value, kind):
@@ -157,7 +177,15 @@ def test_kind_of_a_list_is_that_of_its_entries():
     assert parameters.kind_of([0.5, 1]) == "list[float]"
     assert parameters.kind_of([]) == "list"
     assert parameters.kind_of([[0, 1], [2]]) == "list[list[int]]"
+    assert parameters.kind_of([[0], [0.5]]) == "list[list[float]]"
     assert parameters.kind_of([1, "a"]) == "list[int | str]"
+
+
+def test_kind_of_a_dictionary_is_that_of_its_keys_and_values():
+    assert parameters.kind_of({"x+y": [0.2, 0.3], "x/y": [1]}) == "dict[str, list[float]]"
+    assert parameters.kind_of({0: [0.3], 100: [0.3]}) == "dict[int, list[float]]"
+    assert parameters.kind_of({"a": 1, "b": 0.5}) == "dict[str, float]"
+    assert parameters.kind_of({}) == "dict"
 
 
 # Parameters: what P says.
@@ -175,6 +203,10 @@ def test_assignments_are_read_as_literals():
         "q": "x/y|x-y",
     }
     assert parameters.parse_assignments('words="two words"') == {"words": "two words"}
+    assert parameters.parse_assignments("""f={'x+y': [0.3, 0.4], "x/y": [1]} g={0: [0.3]}""") == {
+        "f": {"x+y": [0.3, 0.4], "x/y": [1]},
+        "g": {0: [0.3]},
+    }
     assert parameters.parse_assignments("  ") == {}
 
 
@@ -235,6 +267,24 @@ def test_wrong_type_names_parameter_value_and_type(small, capsys):
     assert not small.build.exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("fractions={'x+y': 0.3}", "must be dict[str, list[float]]; 0.3 is not list[float]"),
+        ("fractions={0: [0.3]}", "must be dict[str, list[float]]; 0 is not str"),
+        ("fractions=0.3", "fractions=0.3 must be dict[str, list[float]]"),
+        ("fractions={}", "P: grid: fractions={} is empty; at least one value is needed"),
+        ("fractions={'x+y': []}", "P: grid: fractions['x+y']=[] is empty; at least one value"),
+        ("seeds=[]", "P: grid: seeds=[] is empty; at least one value is needed"),
+    ],
+)
+def test_wrong_or_empty_collection_is_named(tmp_path, given, message):
+    write_notebook(tmp_path / "grid.ipynb", 'fractions = {"x+y": [0.3], "x/y": [1]}\nseeds = [0]')
+    known = {"grid": parameters.read_parameters(tmp_path / "grid.ipynb")}
+    with pytest.raises(WrongUse, match=re.escape(message)):
+        parameters.assign({"grid": {}}, parameters.parse_assignments(given), known)
+
+
 def test_unknown_notebook_lists_the_known_ones(small, capsys):
     assert make_book(small, "--only", "three") == 2
     assert "ONLY=three is unknown; the notebooks are: one, two" in capsys.readouterr().err
@@ -253,6 +303,7 @@ def test_jobs_must_be_a_number(small, capsys, jobs):
         ("two: {q: 5}", r"smoke\.yml: two: unknown parameter 'q'(.|\n)*p: int = 97"),
         ("two: {p: five}", r"smoke\.yml: two: p='five' must be int"),
         ("one: {fraction: 1e-3}", r"must be float; in YAML write 0\.001"),
+        ("one: {seeds: []}", r"smoke\.yml: one: seeds=\[\] is empty; at least one value is needed"),
         ("two: 5", r"smoke\.yml: two must map parameters to values"),
         ("[two]", r"smoke\.yml must map notebooks to parameters"),
         ("one: {", r"smoke\.yml is not YAML"),
@@ -274,13 +325,53 @@ def test_empty_profile_leaves_the_defaults(small):
     assert [job.values for job in build.plan(small, "smoke", "")] == [{}, {}]
 
 
-def test_default_profile_follows_the_device(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert build.default_profile() == "laptop"
-    tool = tmp_path / "nvidia-smi"
+@pytest.fixture
+def no_card(monkeypatch, tmp_path):
+    """A folder for commands, all there are."""
+    folder = tmp_path / "commands"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def test_default_profile_follows_the_device(small, no_card):
+    assert build.default_profile(small, trains=True) == "laptop"
+    tool = no_card / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 'GPU 0: a card'\n")
     tool.chmod(0o755)
-    assert build.default_profile() == "paper"
+    assert build.default_profile(small, trains=True) == "paper"
+
+
+def test_default_profile_is_the_papers_once_its_records_are_complete(small, no_card):
+    records = small.book / "records"
+    records.mkdir()
+    (records / "paper.parquet").touch()
+    assert build.default_profile(small, trains=False) == "laptop"  # shipped in part
+    (records / "complete.yml").write_text("- paper\n")
+    assert build.default_profile(small, trains=False) == "paper"
+    assert build.default_profile(small, trains=True) == "laptop"
+    (records / "paper.parquet").unlink()
+    assert build.default_profile(small, trains=False) == "laptop"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "profile"),
+    [([], "paper"), (["-p", "fraction=0.6"], "laptop"), (["--fresh"], "laptop")],
+    ids=["nothing asked", "P", "FRESH"],
+)
+def test_default_profile_with_shipped_records_trains_no_paper(
+    small, no_card, monkeypatch, arguments, profile
+):
+    (small.book / "records").mkdir()
+    (small.book / "records" / "paper.parquet").touch()
+    (small.book / "records" / "complete.yml").write_text("- paper\n")
+    for name in ("laptop", "paper"):
+        (small.book / "profiles" / f"{name}.yml").touch()
+    asked = []
+    monkeypatch.setattr(build, "execute_all", lambda jobs, places, workers, env: asked.append(env) or [])
+    monkeypatch.setattr(build, "render_if_changed", lambda places, jobs: build.Row("the site", "rendered"))
+    build.build(small, build.parse(["--root", str(small.root), *arguments]))
+    assert {env["GROKKING_PROFILE"] for env in asked} == {profile}
 
 
 # Stamps: what makes a notebook run again.
@@ -300,19 +391,56 @@ def test_default_profile_follows_the_device(monkeypatch, tmp_path):
 def test_notebook_is_stale_after_a_change_of(small, change):
     job = build.plan(small, "smoke", "")[0]
     assert not job.is_current()
-    job.output.parent.mkdir(parents=True)
-    job.output.write_text("executed")
-    job.stamp.write_text(build.stamp_of(job))
+    pretend_executed(job)
     assert build.plan(small, "smoke", "")[0].is_current()
     change(small.root)
     assert not build.plan(small, "smoke", "")[0].is_current()
 
 
+def pretend_executed(job, **provenance):
+    """The notebook with provenance as its only output, stamped as up to date."""
+    job.output.parent.mkdir(parents=True, exist_ok=True)
+    notebook = json.loads(job.source.read_text())
+    data = {build.PROVENANCE: provenance}
+    output = {"output_type": "display_data", "data": data, "metadata": {}}
+    [cell["outputs"].append(output) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    job.output.write_text(json.dumps(notebook))
+    job.stamp.write_text(build.stamp_of(job))
+
+
+def test_notebook_is_stale_while_it_lacks_runs(small):
+    job = build.plan(small, "smoke", "")[0]
+    pretend_executed(job, missing=0)
+    assert job.is_current()
+    pretend_executed(job, missing=2)
+    assert not job.is_current()
+
+
+def test_notebook_that_reads_the_others_is_stale_after_a_change_of_theirs(small, claims):
+    one, two, last = build.plan(small, "smoke", "")
+    assert last.source == claims
+    assert last.reads == (one.output, two.output)
+    for job in (one, two, last):
+        pretend_executed(job, missing=1)
+    assert last.is_current()  # it trains nothing: no reason to try again
+    two.output.write_text("executed again")
+    assert not last.is_current()
+    pretend_executed(last)
+    assert last.is_current()
+    two.output.unlink()
+    assert not last.is_current()
+
+
+def test_notebook_comes_after_figures_or_nothing(small):
+    path = small.book / "figures" / "two.ipynb"
+    write_notebook(path, "p = 97", grokking={"after": "one"})
+    with pytest.raises(WrongUse, match=r"two\.ipynb: metadata 'grokking' is .*'after': 'figures'"):
+        build.plan(small, "smoke", "")
+
+
 def test_notebook_is_stale_with_other_parameters_only_if_it_knows_them(small):
     for job in build.plan(small, "smoke", ""):
-        job.output.parent.mkdir(parents=True, exist_ok=True)
-        job.output.write_text("executed")
-        job.stamp.write_text(build.stamp_of(job))
+        pretend_executed(job)
     one, two = build.plan(small, "smoke", "p=5")
     assert one.is_current()
     assert not two.is_current()
@@ -322,20 +450,24 @@ def test_notebook_is_stale_with_other_parameters_only_if_it_knows_them(small):
 
 
 @pytest.mark.slow
-def test_book_is_executed_rendered_and_then_left_alone(small, capsys):
+def test_book_is_executed_rendered_and_then_left_alone(small, claims, capsys):
+    toc = yaml.safe_load((small.book / "_toc.yml").read_text())
+    toc["chapters"].append({"file": "claims"})
+    (small.book / "_toc.yml").write_text(yaml.safe_dump(toc))
     assert make_book(small) == 0
     said = capsys.readouterr().out
     rows = rows_of(said)
     assert rows["one"][0] == "executed"
-    assert rows["one"][2:] == ["1", "2"]  # read, trained: as the notebook's provenance says
-    assert rows["two"][2:] == ["-", "-"]
+    assert rows["one"][2:] == ["1", "2", "0"]  # read, trained, missing: as its provenance says
+    assert rows["two"][2:] == ["-", "-", "-"]
     assert rows["the site"][0] == "rendered"
     assert str(small.site / "index.html") in said
     assert "0.25" in (small.site / "figures" / "one.html").read_text()
+    assert "one.ipynb two.ipynb" in (small.site / "claims.html").read_text()
 
     assert make_book(small) == 0
     rows = rows_of(capsys.readouterr().out)
-    assert {rows[name][0] for name in ("one", "two", "the site")} == {"unchanged"}
+    assert {rows[name][0] for name in ("one", "two", "claims", "the site")} == {"unchanged"}
 
     (small.book / "intro.md").write_text("# A small book\n\n{doc}`nowhere`\n")
     assert make_book(small) == 1
@@ -378,7 +510,8 @@ def test_only_leaves_the_other_notebooks_as_they_were(small, no_site, capsys):
     assert rows["one"][0] == "executed"
     assert rows["two"][0] == "not executed"
     executed = small.build / "executed" / "figures" / "one.ipynb"
-    assert build.provenance(executed) == {"read": 1, "trained": 1, "fraction": 0.75}
+    told = {"read": 1, "trained": 1, "missing": 0, "fraction": 0.75}
+    assert build.provenance(executed) == told
     assert (small.build / "book" / "figures" / "one.ipynb").read_bytes() == executed.read_bytes()
 
 
@@ -392,6 +525,78 @@ def test_fresh_executes_again_and_tells_the_notebook(small, no_site):
         printed.append("".join(build.code_cells(executed)[-1]["outputs"][0]["text"]).strip())
     assert printed[0] == "None"
     assert started < printed[1] < utc_now()  # records from this build on count
+
+
+def test_notebook_is_told_its_name_and_takes_dictionaries_as_they_are(small, no_site):
+    source = "import os\nprint(os.environ['GROKKING_NOTEBOOK'], fractions, minutes)"
+    cell = "fractions = {0: [0.5]}\nminutes: float | None = 1.0"
+    write_notebook(small.book / "figures" / "two.ipynb", cell, source)
+    given = "fractions={100: [0.3, 1], 0: [0.25]} minutes=none"
+    assert make_book(small, "--only", "two", "-p", given) == 0
+    executed = small.build / "executed" / "figures" / "two.ipynb"
+    printed = "".join(build.code_cells(executed)[-1]["outputs"][0]["text"]).strip()
+    assert printed == "two {100: [0.3, 1.0], 0: [0.25]} None"
+    injected = build.code_cells(executed)[1]
+    assert injected["metadata"]["tags"] == ["injected-parameters"]
+
+
+def test_notebook_without_other_values_is_executed_as_it_is(small):
+    _, job = build.plan(small, "smoke", "")
+    assert build.with_parameters(job) == json.loads(job.source.read_text())
+
+
+def test_last_provenance_is_the_notebooks(small):
+    job = build.plan(small, "smoke", "")[0]
+    pretend_executed(job, missing=1)
+    notebook = json.loads(job.output.read_text())
+    for number, cell in enumerate(notebook["cells"][1:]):
+        cell["outputs"][0]["data"][build.PROVENANCE] = {"missing": number}
+    job.output.write_text(json.dumps(notebook))
+    assert len(notebook["cells"]) == 3
+    assert build.provenance(job.output) == {"missing": 1}
+
+
+@pytest.fixture
+def no_kernel(monkeypatch, no_site):
+    """Execution left out: a notebook that divides by zero fails; the others, in order, are returned."""
+    executed = []
+
+    def execute(job, places, env):
+        executed.append(job.name)
+        if "1 / 0" in job.source.read_text():
+            return build.Row(job.name, "FAILED", 0.0)
+        pretend_executed(job, number=len(executed))
+        return build.Row(job.name, "executed", 0.0)
+
+    monkeypatch.setattr(build, "execute", execute)
+    return executed
+
+
+def test_notebook_that_reads_the_others_is_executed_after_them(small, claims, no_kernel, capsys):
+    assert make_book(small) == 0
+    assert list(rows_of(capsys.readouterr().out))[1:4] == ["one", "two", "claims"]
+    assert sorted(no_kernel[:2]) + no_kernel[2:] == ["one", "two", "claims"]
+
+    assert make_book(small, "--only", "two", "-p", "p=5") == 0
+    assert rows_of(capsys.readouterr().out)["claims"][0] == "kept"
+    assert make_book(small) == 0
+    assert no_kernel[3:] == ["two", "two", "claims"]
+    assert make_book(small) == 0
+    assert no_kernel[6:] == []
+
+
+def test_notebook_that_reads_the_others_waits_until_none_fails(small, claims, no_kernel, capsys):
+    write_notebook(small.book / "figures" / "two.ipynb", "p = 97", "1 / 0")
+    assert make_book(small) == 1
+    rows = rows_of(capsys.readouterr().out)
+    assert {name: rows[name][0] for name in ("one", "two", "claims")} == {
+        "one": "executed",
+        "two": "FAILED",
+        "claims": "not executed",
+    }
+    assert make_book(small, "--only", "claims") == 0  # on what is there
+    rows = rows_of(capsys.readouterr().out)
+    assert (rows["two"][0], rows["claims"][0]) == ("not executed", "executed")
 
 
 def test_progress_is_the_last_line_of_the_log(tmp_path):
