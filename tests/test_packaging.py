@@ -83,7 +83,7 @@ def test_package_imports_without_what_draws_or_builds_the_book():
     code = "import sys, grokking_core; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()).isdisjoint(
-        {"matplotlib", "seaborn", "scipy", "papermill", "IPython", "jupyter_core", "nbformat"}
+        {"matplotlib", "seaborn", "scipy", "sklearn", "papermill", "IPython", "jupyter_core", "nbformat"}
     )
 
 
