@@ -12,6 +12,7 @@ import pandas as pd
 from grokking_core import packs, schedule
 from grokking_core.experiments import Plan
 from grokking_core.files import Arrays, Damaged, Meta, StoreError
+from grokking_core.kept import KEPT
 from grokking_core.record import Record
 from grokking_core.store import Store, key_of, record_parts
 
@@ -75,7 +76,8 @@ def _fields(record: Record) -> dict[str, Any]:
 def pack(store: Store, path: Path, plans: Sequence[Plan], *, weights: bool = False) -> tuple[int, int]:
     """Add a user's records to a pack, those of some plans or all; returns its records and its bytes.
 
-    What the pack holds stays in it, but for shorter records of the same runs.
+    What the pack holds stays in it, but for shorter records of the same runs. What was kept of the ends of
+    these records, but for weights, goes into one file beside the pack, and stays there likewise.
 
     Parameters
     ----------
@@ -87,12 +89,14 @@ def pack(store: Store, path: Path, plans: Sequence[Plan], *, weights: bool = Fal
     StoreError
         If the pack is there and cannot be read, or cannot be written.
     """
-    found, merged = list(_own(store, plans)), _held(path)
+    own = Store(store.folder, store.folder)  # without the shipped ones
+    found, merged = list(_own(own, plans)), _held(path, packs.Pack)
+    size = _pack_kept(own, path.with_suffix(".kept.safetensors"), found)
     for record in found:
         key, (meta, arrays) = key_of(record.run), record_parts(record)
         if key not in merged or merged[key][1]["step"][-1] <= record.last_step:
             merged[key] = meta, arrays
-    size = packs.write(path, ((key, meta, arrays) for key, (meta, arrays) in merged.items()))
+    size += packs.write(path, ((key, meta, arrays) for key, (meta, arrays) in merged.items()))
     for record in found if weights else ():
         name = store.path(record.run, f"weights-{record.last_step}").name
         if (store.folder / name).exists():
@@ -100,23 +104,39 @@ def pack(store: Store, path: Path, plans: Sequence[Plan], *, weights: bool = Fal
     return len(merged), size
 
 
-def _own(store: Store, plans: Sequence[Plan]) -> Iterator[Record]:
-    own = Store(store.folder, store.folder)  # without the shipped ones
+def _own(own: Store, plans: Sequence[Plan]) -> Iterator[Record]:
     if not plans:
         yield from own.records()
-    for plan in plans:
-        last = schedule.last_step(plan.steps)
-        for run in dict.fromkeys(plan.runs):
-            record = own.answer(run, last, plan.stop_at)
+    for part in (part for plan in plans for part in plan.parts):
+        last = schedule.last_step(part.steps)
+        for run in dict.fromkeys(part.runs):
+            record = own.answer(run, last, part.stop_at, keep=_small(part.keep))
+            record = record or own.answer(run, last, part.stop_at)
             if record:
                 yield record
 
 
-def _held(path: Path) -> dict[str, tuple[Meta, Arrays]]:
+def _pack_kept(own: Store, path: Path, records: Sequence[Record]) -> int:
+    """Add what was kept of the ends of records to a file of it; its bytes, 0 where there is nothing."""
+    merged = _held(path, packs.KeptPack)
+    for record in records:
+        for name in _small(KEPT):
+            held = own.kept(record, name)
+            if held:
+                merged[f"{key_of(record.run)}.{name}-{record.last_step}"] = held
+    return packs.write_kept(path, ((name, *held) for name, held in merged.items())) if merged else 0
+
+
+def _small(names: Iterable[str]) -> list[str]:
+    """What is packed of what was kept."""
+    return [name for name in names if name != "weights"]
+
+
+def _held(path: Path, kind: type[packs.Pack | packs.KeptPack]) -> dict[str, tuple[Meta, Arrays]]:
     if not path.exists():
         return {}
     try:
-        held = packs.Pack(path)
-        return {key: held.checked(key) for key in held.rows}
+        held = kind(path)
+        return {name: held.checked(name) for name in held.rows}
     except Damaged as error:
         raise StoreError(f"{path}: {error}; nothing was written") from error

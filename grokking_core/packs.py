@@ -1,7 +1,8 @@
-"""Many records in one Parquet file: how records are shipped.
+"""Many records in one Parquet file, and what was kept of their ends in one file beside it: how they ship.
 
-A row is a record: its key, one JSON text, a checksum over both the text and the curve, and a list
-for each column of the curve.
+A row of the pack is a record: its key, one JSON text, a checksum over both the text and the curve, and a
+list for each column of the curve. Beside `laptop.parquet`, `laptop.kept.safetensors` has the arrays that
+single files have in a user's folder, under the names of these files; each has its own checksum.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import warnings
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
 
 from grokking_core import files
 from grokking_core.files import FORMAT, Arrays, Damaged, Meta, RecordWarning, canonical, checksum
@@ -85,40 +89,120 @@ def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
+class KeptPack:
+    """What was kept of the records of a pack, under names such as `<key>.answers-4000`.
+
+    Attributes
+    ----------
+    rows : dict
+        By name, a JSON text and a checksum over it and the arrays.
+
+    Raises
+    ------
+    Damaged
+        If the file is not one of these.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            with safe_open(path, framework="numpy") as file:
+                self.rows: dict[str, list[str]] = json.loads(file.metadata()["rows"])
+            self.arrays = safetensors.numpy.load_file(path)
+        except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
+            raise Damaged(f"cannot be read as a file of what was kept: {error}") from error
+
+    def get(self, name: str) -> tuple[Meta, Arrays] | None:
+        """What was kept under a name; None where it is not there, or damaged, with a warning."""
+        if name not in self.rows:
+            return None
+        try:
+            return self.checked(name)
+        except Damaged as error:
+            warnings.warn(f"{self.path}: {error}; not used", RecordWarning, stacklevel=3)
+            return None
+
+    def checked(self, name: str) -> tuple[Meta, Arrays]:
+        """What was kept under a name; raises `Damaged` where the checksum does not match."""
+        text, expected = self.rows[name]
+        arrays = {n: array for n, array in self.arrays.items() if n.startswith(f"{name}/")}
+        if checksum(text, arrays) != expected:
+            raise Damaged(f"{name[:12]}{name[64:]} does not match its checksum")
+        meta = json.loads(text)
+        files.check_format(meta)
+        return meta, {n.removeprefix(f"{name}/"): array for n, array in arrays.items()}
+
+
+AnyPack = TypeVar("AnyPack", Pack, KeptPack)
+
+
 def paths(folder: Path) -> list[Path]:
     """The packs in a folder, which may be absent."""
     return sorted(folder.glob("*.parquet")) if folder.is_dir() else []
 
 
+def kept_paths(folder: Path) -> list[Path]:
+    """The files of what was kept in a folder, which may be absent."""
+    return sorted(folder.glob("*.kept.safetensors")) if folder.is_dir() else []
+
+
 def in_folder(folder: Path) -> list[Pack]:
     """The readable packs in a folder; a warning for each other one."""
-    found = (_read(path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths(folder))
-    return [pack for pack in found if pack]
+    return _readable(Pack, paths(folder))
+
+
+def kept_in_folder(folder: Path) -> list[KeptPack]:
+    """The readable files of what was kept in a folder; a warning for each other one."""
+    return _readable(KeptPack, kept_paths(folder))
+
+
+def _readable(kind: type[AnyPack], found: list[Path]) -> list[AnyPack]:
+    packs = (_read(kind, path, path.stat().st_mtime_ns, path.stat().st_size) for path in found)
+    return [pack for pack in packs if pack]
 
 
 @lru_cache(maxsize=64)
-def _read(path: Path, modified: int, size: int) -> Pack | None:
+def _read(kind: type[AnyPack], path: Path, modified: int, size: int) -> AnyPack | None:
     """A pack, read once a process as long as it does not change."""
     try:
-        return Pack(path)
+        return kind(path)
     except Damaged as error:
-        warnings.warn(f"{path}: {error}; not used", RecordWarning, stacklevel=5)
+        warnings.warn(f"{path}: {error}; not used", RecordWarning, stacklevel=6)
         return None
 
 
 def troubles(path: Path) -> list[str]:
-    """What is wrong with a pack and its records; empty if nothing is."""
+    """What is wrong with a pack of either kind and what is in it; empty if nothing is."""
     try:
-        pack = Pack(path)
+        pack = Pack(path) if path.suffix == ".parquet" else KeptPack(path)
     except Damaged as error:
         return [str(error)]
     found = []
-    for key in pack.rows:
+    for name in pack.rows:
         try:
-            pack.checked(key)
+            pack.checked(name)
         except Damaged as error:
             found.append(str(error))
     return found
+
+
+def write_kept(path: Path, kept: Iterable[tuple[str, Meta, Arrays]]) -> int:
+    """Write (name, meta, arrays) into one file, whole or not at all; returns its size in bytes.
+
+    Raises
+    ------
+    StoreError
+        With the path and the reason.
+    """
+    rows, everything = {}, {}
+    for name, meta, arrays in sorted(kept, key=lambda row: row[0]):
+        named = {f"{name}/{n}": np.ascontiguousarray(array) for n, array in arrays.items()}
+        text = canonical({"format": FORMAT} | meta)
+        rows[name] = [text, checksum(text, named)]
+        everything |= named
+    content = safetensors.numpy.save(everything, {"rows": canonical(rows)})
+    files.write(path, content)
+    return len(content)
 
 
 def write(path: Path, records: Iterable[tuple[str, Meta, Arrays]]) -> int:

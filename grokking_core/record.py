@@ -43,14 +43,18 @@ class Record:
         The evaluation step at which a weight or a loss was no longer finite; the run ends there.
     provenance : dict
         Package version and source hash, torch, device, precision, seconds, date.
+    kept : dict
+        What was kept of the run's end, by name: arrays by name, as `kept.KEPT` says.
     parameters : Tensor or None
-        Last weights, (n,), in the order of the plain network's parameters, where they were kept.
+        Last weights, (n,), in the order of the plain network's parameters, of a run that has just been
+        followed. Records do not hold them: ask for `keep=("weights",)`.
     """
 
     run: Run
     curve: pd.DataFrame
     diverged_at: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    kept: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     parameters: Tensor | None = None
 
     @property
@@ -102,7 +106,8 @@ class Record:
             return None
         if end == len(step) - 1:
             return self
-        return replace(self, curve=self.curve.iloc[: end + 1], diverged_at=None, parameters=None)
+        curve = self.curve.iloc[: end + 1]
+        return replace(self, curve=curve, diverged_at=None, kept={}, parameters=None)
 
 
 def is_finite(row: tuple[float, ...]) -> bool:

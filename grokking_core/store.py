@@ -8,34 +8,37 @@ A record is found by its key: a hash of every field of `Run` that decides the tr
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import secrets
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 import grokking_core
 from grokking_core import files
 from grokking_core import packs as packed
 from grokking_core.engine import Trajectory
 from grokking_core.files import Arrays, Damaged, Meta, RecordWarning, StoreError, canonical
-from grokking_core.packs import Pack
+from grokking_core.kept import KEPT
+from grokking_core.packs import KeptPack, Pack
 from grokking_core.record import COLUMNS, Record, utc_now
 from grokking_core.run import Run
 
 NUMERICS = 1  # raised by hand when results may move: older records are then no longer asked for
-KINDS = ("record", "weights", "checkpoint")
+KINDS = ("record", *KEPT, "checkpoint")
 SUFFIX = ".safetensors"
-OURS = re.compile(r"[0-9a-f]{64}\.(record|weights|checkpoint)(?:-\d+)?\.safetensors")
+LOCK = ".lock"  # a hidden file with nothing in it, see `sweep`
+OURS = re.compile(rf"[0-9a-f]{{64}}\.({'|'.join(KINDS)})(?:-\d+)?\.safetensors")
 PathLike = str | os.PathLike[str]
 
 
@@ -105,7 +108,7 @@ class Store:
     folder : path, optional
         Made when the first record is written; `default_folder()` without it.
     shipped : path, optional
-        Where packs lie, and weights beside them; `shipped_folder()` without it. May be absent.
+        Where packs lie, and beside them what was kept; `shipped_folder()` without it. May be absent.
 
     Raises
     ------
@@ -125,6 +128,11 @@ class Store:
         """The shipped records."""
         return packed.in_folder(self.shipped)
 
+    @cached_property
+    def kept_packs(self) -> list[KeptPack]:
+        """What was kept of the shipped records."""
+        return packed.kept_in_folder(self.shipped)
+
     def path(self, run: Run, kind: str) -> Path:
         """The file of a run in the user's folder."""
         return self.folder / f"{key_of(run)}.{kind}{SUFFIX}"
@@ -137,44 +145,42 @@ class Store:
         steps: int,
         stop_at: float | None = None,
         *,
-        parameters: bool = False,
+        keep: Sequence[str] = (),
         since: str = "",
     ) -> Record | None:
         """What is on record of a run, up to an evaluation step `steps` or `stop_at`; else None.
 
         Parameters
         ----------
-        parameters : bool
-            Only with the weights at the end, which the record then has.
+        keep : sequence of str
+            Only with these, names out of `KEPT`, kept of the end, which the record then has.
         since : str
             Only what was trained at or after this date (UTC, ISO 8601).
         """
-        for record in self._found(run, f"record-{steps}" if since else None):
+        for record in self._found(run, f"record-{steps}" if since or keep else None):
             part = record.until(steps, stop_at)
             if part is None or record.provenance["date"] < since:
                 continue
-            weights = self.weights(run, part.last_step) if parameters else None
-            if weights is not None or not parameters:
-                return replace(part, parameters=weights)
+            kept = {name: held[1] for name in keep if (held := self.kept(part, name, since))}
+            if len(kept) == len(keep):
+                return replace(part, kept=kept)
         return None
 
     def write(self, record: Record, asked: int | None = None) -> None:
-        """Keep a record, and its weights if it has them; a longer record stays as it is.
+        """Keep a record and what was kept of its end; a longer record stays as it is.
 
         Parameters
         ----------
         asked : int, optional
-            Steps of a question with `since`, which must find this record beside a longer, older one.
+            Steps of a question with `since` or `keep`, which must find this record beside a longer one:
+            that is older, or another machine's.
 
         Raises
         ------
         StoreError
             With the path and the reason.
         """
-        if record.parameters is not None:
-            path = self.path(record.run, f"weights-{record.last_step}")
-            arrays = {"parameters": record.parameters.numpy()}
-            files.write(path, files.to_bytes(_head(record.run, "weights"), arrays))
+        self.write_kept(record)
         path = self.path(record.run, "record")
         known = self._own(record.run)
         if known is None or known.last_step <= record.last_step:
@@ -182,20 +188,38 @@ class Store:
         elif asked:
             files.write(self.path(record.run, f"record-{asked}"), files.to_bytes(*record_parts(record)))
 
+    def write_kept(self, record: Record) -> None:
+        """Keep what was kept of a record's end, a file a name.
+
+        Raises
+        ------
+        StoreError
+            With the path and the reason.
+        """
+        for name, arrays in record.kept.items():
+            meta = _head(record.run, name) | {"weight_norm": _weight_norm(record), "date": utc_now()}
+            files.write(self.path(record.run, f"{name}-{record.last_step}"), files.to_bytes(meta, arrays))
+
+    def kept(self, record: Record, name: str, since: str = "") -> tuple[Meta, Arrays] | None:
+        """What was kept of a record's end under a name, at or after a date; None where it is not there.
+
+        The norm of the weights tells whether it is of this record, or of another machine's, whose numbers
+        differ by rounding and what follows from it. Weights of earlier versions do not have the norm.
+        """
+        path = self.path(record.run, f"{name}-{record.last_step}")
+        norm = _weight_norm(record)
+        singles = (self._read(folder / path.name, record.run, name) for folder in (self.folder, self.shipped))
+        shipped = (pack.get(path.name.removesuffix(SUFFIX)) for pack in self.kept_packs)
+        for held in chain(singles, shipped):
+            if held and held[0].get("weight_norm", norm) == norm and held[0].get("date", since) >= since:
+                return held
+        return None
+
     def check_writable(self) -> None:
         """Raise `StoreError`, with the path and the reason, where nothing can be written."""
         probe = self.folder / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
         files.write(probe, b"")
         probe.unlink(missing_ok=True)
-
-    def weights(self, run: Run, step: int) -> Tensor | None:
-        """The weights of a run at a step, (n,), where they were kept."""
-        for folder in (self.folder, self.shipped):
-            path = folder / self.path(run, f"weights-{step}").name
-            held = self._read(path, run, "weights")
-            if held is not None:
-                return torch.from_numpy(held[1]["parameters"])
-        return None
 
     def _found(self, run: Run, beside: str | None) -> Iterator[Record]:
         for kind in ("record", beside) if beside else ("record",):
@@ -247,8 +271,10 @@ class Store:
     # -- the folder as a whole ----------------------------------------------------------------------
 
     def entries(self) -> Iterator[Entry]:
-        """Every file of the user's folder, by name, as its name has it; nothing is opened."""
+        """Every file of the user's folder but locks, by name, as its name has it; nothing is opened."""
         for path in sorted(self.folder.glob("*")) if self.folder.is_dir() else []:
+            if path.name.endswith(LOCK):
+                continue
             ours = OURS.fullmatch(path.name)
             kind = ours[1] if ours else "set aside" if ".damaged" in path.name else "other"
             if path.name.startswith("."):
@@ -273,9 +299,10 @@ class Store:
                 yield replace(entry, trouble=_trouble(entry))
             elif entry.kind == "other":
                 yield replace(entry, trouble="not one of our files")
-        for path in packed.paths(self.shipped):
-            for trouble in packed.troubles(path) or [None]:
-                yield Entry(path, "pack", path.stat().st_size, trouble)
+        for kind, paths in (("pack", packed.paths), ("kept pack", packed.kept_paths)):
+            for path in paths(self.shipped):
+                for trouble in packed.troubles(path) or [None]:
+                    yield Entry(path, kind, path.stat().st_size, trouble)
 
     def records(self) -> Iterator[Record]:
         """Every readable record of this version, the user's and the shipped ones, the longest of a run."""
@@ -331,7 +358,7 @@ def _head(run: Run, kind: str) -> Meta:
 
 
 def record_parts(record: Record) -> tuple[Meta, Arrays]:
-    """A record without its weights, as plain values and arrays."""
+    """A record without what was kept of its end, as plain values and arrays."""
     meta = _head(record.run, "record")
     meta |= {"diverged_at": record.diverged_at, "provenance": record.provenance}
     return meta, {name: record.curve[name].to_numpy() for name in COLUMNS}
@@ -345,6 +372,12 @@ def record_from(meta: Meta, arrays: Arrays, run: Run | None = None) -> Record:
         diverged_at=meta["diverged_at"],
         provenance=meta["provenance"],
     )
+
+
+def _weight_norm(record: Record) -> float | None:
+    """Norm of the weights at a record's end; None where it is not finite."""
+    norm = float(record.curve["weight_norm"].iloc[-1])
+    return norm if math.isfinite(norm) else None
 
 
 def mismatch(path: Path, meta: Meta, kind: str) -> str | None:

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
+from tqdm import tqdm
 
-from grokking_core import engine, estimate, schedule
+from grokking_core import engine, estimate, kept, schedule
 from grokking_core.engine import Trajectory
-from grokking_core.files import RecordWarning, StoreError
+from grokking_core.files import Arrays, RecordWarning, StoreError
 from grokking_core.progress import Bar, Stop
 from grokking_core.provenance import Provenance
 from grokking_core.record import Record, utc_now
@@ -71,30 +73,41 @@ class Question:
 
     steps: int  # an evaluation step
     stop_at: float | None = None  # validation accuracy in (0, 1]
-    keep_parameters: bool = False  # the weights at the end as well
+    keep: tuple[str, ...] = ()  # of the end, names out of kept.KEPT
     keep_checkpoints: bool = False  # what it takes to go on from the end
     since: str = ""  # trained at or after this date, UTC
 
     @classmethod
     def of(
-        cls, steps: int, stop_at: float | None = None, *, fresh: bool | None = None, **keep: bool
+        cls,
+        steps: int,
+        stop_at: float | None = None,
+        *,
+        keep: Sequence[str] = (),
+        keep_checkpoints: bool = False,
+        fresh: bool | None = None,
     ) -> Question:
         """What `sweep` is asked."""
-        return cls(steps=schedule.last_step(steps), stop_at=stop_at, since=_since(fresh), **keep)
+        return cls(
+            steps=schedule.last_step(steps),
+            stop_at=stop_at,
+            keep=kept.check(keep),
+            keep_checkpoints=keep_checkpoints,
+            since=_since(fresh),
+        )
 
     def read(self, store: Store, run: Run) -> Record | None:
         """The answer that is on record."""
-        asked = {"parameters": self.keep_parameters, "since": self.since}
-        return store.answer(run, self.steps, self.stop_at, **asked)
+        return store.answer(run, self.steps, self.stop_at, keep=self.keep, since=self.since)
 
-    def cut(self, trajectory: Trajectory, device: str) -> Record | None:
-        """The answer that a run under way has gone past already."""
-        if not trajectory.rows:
-            return None
-        part = trajectory.record(device).until(self.steps, self.stop_at)
-        if part is None or not self.keep_parameters:
-            return part and replace(part, parameters=None)
-        return part if part.last_step == trajectory.step else None
+    def past(self, trajectory: Trajectory, device: str) -> Record | None:
+        """The answer that a run under way has come to, or gone past."""
+        return trajectory.record(device).until(self.steps, self.stop_at) if trajectory.rows else None
+
+    @property
+    def kept_steps(self) -> int | None:
+        """Steps, where the record must be found beside a longer one."""
+        return self.steps if self.since or self.keep else None
 
 
 def sweep(
@@ -102,7 +115,7 @@ def sweep(
     steps: int,
     stop_at: float | None = None,
     *,
-    keep_parameters: bool = False,
+    keep: Sequence[str] = (),
     keep_checkpoints: bool = False,
     minutes: float | None = None,
     fresh: bool | None = None,
@@ -127,8 +140,9 @@ def sweep(
         Updates to follow each run for, at least 1; rounded up to the evaluation grid.
     stop_at : float, optional
         Validation accuracy in (0, 1] at which a run ends early.
-    keep_parameters : bool
-        Whether the records have the weights at the end.
+    keep : sequence of str
+        What of the end the records have in `kept`: "weights", "output_rows", "answers" or "sharpness", as
+        `kept.KEPT` defines them. Weights on record are enough to compute the others.
     keep_checkpoints : bool
         Whether a run that has ended can be followed further later without starting again.
     minutes : float, optional
@@ -155,8 +169,10 @@ def sweep(
     Raises
     ------
     ValueError
-        If `runs`, `steps`, `stop_at`, `minutes` or `device` is not one of the above, or a run that
-        must be trained has a precision that the device has not.
+        If `runs`, `steps`, `stop_at`, `keep`, `minutes` or `device` is not one of the above, or a run
+        that must be trained has a precision that the device has not.
+    ModuleNotFoundError
+        If what is to be kept needs a package that is not installed.
     StoreError
         Where records cannot be written, if asked for, or an executor's workers could not find them.
     Stopped
@@ -166,12 +182,13 @@ def sweep(
     where, device = None if device is None else str(device), str(device or default_device())
     _check(runs, stop_at, minutes, device if executor is None else None)
     store = store if isinstance(store, Store) else Store(store)
-    keep = {"keep_parameters": keep_parameters, "keep_checkpoints": keep_checkpoints}
-    question = Question.of(steps, stop_at, fresh=fresh, **keep)
+    question = Question.of(steps, stop_at, keep=keep, keep_checkpoints=keep_checkpoints, fresh=fresh)
     work = Work(question, store, device, progress, must_write=unwritten == "raise")
     work.read(runs)
     training = {"width": width, "checkpoint_seconds": checkpoint_seconds}
     with Stop(minutes) as stop:
+        if executor is None:
+            work.compute(work.left.values(), stop)
         if work.left:
             work.begin(1 if executor is None else getattr(executor, "n_devices", 0))
             if executor is None:
@@ -227,6 +244,7 @@ class Work:
     n_read: int = 0
     unwritten: list[Record] = field(default_factory=list)
     complaint: str = ""
+    n_threads: int = field(default_factory=torch.get_num_threads)  # of what is computed at an end
 
     def read(self, runs: Iterable[Run]) -> None:
         """Answer from the records what can be answered; the others are left."""
@@ -242,6 +260,50 @@ class Work:
             self.left.pop(key, None)
             self.n_read += 1
 
+    def compute(self, runs: Iterable[Run], stop: Callable[[], bool]) -> None:
+        """Answer what weights on record answer, once what else is to be kept is computed from them."""
+        question, store = self.question, self.store
+        if not set(question.keep) - {"weights"}:
+            return
+        told = {"desc": "computing from weights on record", "leave": False, "delay": 2.0}
+        for run in tqdm(list(runs), disable=not self.progress, **told):
+            asked = {"keep": ("weights",), "since": question.since}
+            record = None if stop() else store.answer(run, question.steps, question.stop_at, **asked)
+            if record is None:
+                continue
+            has = ((name, store.kept(record, name, question.since)) for name in question.keep)
+            known = {name: held[1] for name, held in has if held}
+            missing = [name for name in question.keep if name not in known]
+            new = self.measured(missing, run, torch.from_numpy(record.kept["weights"]["parameters"]))
+            self.n_read += 1
+            self.take(replace(record, kept=known | new))
+            try:
+                store.write_kept(replace(record, kept=new))
+            except StoreError as error:
+                self.unwritten.append(replace(record, kept=new))
+                self.complain(error)
+
+    def measured(self, names: Iterable[str], run: Run, parameters: Tensor) -> dict[str, Arrays]:
+        """What is kept of an end, computed on as many threads as training has."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.n_threads)
+        try:
+            return kept.measure(names, run, parameters)
+        finally:
+            torch.set_num_threads(threads)
+
+    def with_kept(self, record: Record) -> Record:
+        """The record of a run just followed, with what is to be kept in the place of its weights."""
+        keep = self.question.keep
+        found = self.measured(keep, record.run, record.parameters) if record.parameters is not None else {}
+        return replace(record, kept=found, parameters=None)
+
+    def take(self, record: Record) -> None:
+        """Take an answer."""
+        key = key_of(record.run)
+        self.answers[key] = record
+        self.left.pop(key, None)
+
     def found(self, runs: Iterable[Run]) -> None:
         """Take the answers that workers have put on record by now."""
         for run in list(runs):
@@ -255,6 +317,7 @@ class Work:
 
     def begin(self, n_devices: int = 1) -> None:
         """Check what can be checked, say how long it will take on devices like this, show the bar."""
+        kept.prepare(self.question.keep)
         for run in self.left.values() if n_devices else ():
             engine.check_precision(run, torch.device(self.device))
         try:
@@ -275,7 +338,7 @@ class Work:
             for runs in groups(self.left.values()):
                 if stop():
                     break
-                trajectories = self.start(runs)
+                trajectories = self.start(runs, stop)
                 engine.train(
                     trajectories,
                     steps=self.question.steps,
@@ -290,21 +353,23 @@ class Work:
             self.bar.close()
             self.write_again()
 
-    def start(self, runs: Iterable[Run]) -> list[Trajectory]:
+    def start(self, runs: Sequence[Run], stop: Callable[[], bool]) -> list[Trajectory]:
         """Where the runs are: at a checkpoint, or at step 0; without those that have an answer by now."""
         self.read(runs)  # another process may have trained them meanwhile
+        self.compute([run for run in runs if key_of(run) in self.left], stop)
         trajectories = []
         for run in runs:
             if key_of(run) in self.answers:
                 continue
             trajectory = self.store.checkpoint(run, self.question.since) or Trajectory(run)
-            past = self.question.cut(trajectory, self.device)
-            if past is not None:
-                self.n_read += 1
-                self.answered(past)
+            past = self.question.past(trajectory, self.device)
+            if past is None:
+                trajectories.append(trajectory)
+            elif self.question.keep and past.last_step != trajectory.step:
+                trajectories.append(Trajectory(run))  # the weights are no longer those of that step
             else:
-                beyond = trajectory.rows and trajectory.rows[-1][0] >= self.question.steps
-                trajectories.append(Trajectory(run) if beyond else trajectory)
+                self.n_read += 1
+                self.answered(self.with_kept(past))
         self.bar.started(trajectories)
         return trajectories
 
@@ -312,9 +377,7 @@ class Work:
 
     def ended(self, trajectory: Trajectory) -> None:
         """A run has ended."""
-        record = trajectory.record(self.device)
-        if not self.question.keep_parameters:
-            record = replace(record, parameters=None)
+        record = self.with_kept(trajectory.record(self.device))
         self.bar.ended(trajectory)
         written = self.answered(record)
         if self.question.keep_checkpoints:
@@ -336,11 +399,9 @@ class Work:
 
     def answered(self, record: Record) -> bool:
         """Take an answer and put it on record; whether it is there now."""
-        key = key_of(record.run)
-        self.answers[key] = record
-        self.left.pop(key, None)
+        self.take(record)
         try:
-            self.store.write(record, self.question.steps if self.question.since else None)
+            self.store.write(record, self.question.kept_steps)
         except StoreError as error:
             self.unwritten.append(record)
             self.complain(error)
@@ -364,7 +425,7 @@ class Work:
         """Try once more to write what could not be written."""
         for record in self.unwritten.copy():
             try:
-                self.store.write(record)
+                self.store.write(record, self.question.kept_steps)
             except StoreError:
                 return
             self.unwritten.remove(record)

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -9,7 +10,7 @@ from grokking_core.record import Record
 
 RUN = Run(operation="x+y", p=11)
 STEPS = [0, 1, 2, 5, 10, 20]
-PARAMETERS = torch.arange(3.0)
+KEPT = {"weights": {"parameters": np.arange(3.0)}}
 
 
 def made_up(validation, train=None, unmirrored=None, diverged_at=None):
@@ -23,7 +24,7 @@ def made_up(validation, train=None, unmirrored=None, diverged_at=None):
         curve=record.curve_frame(rows),
         diverged_at=diverged_at,
         provenance={"torch": "2"},
-        parameters=PARAMETERS,
+        kept=KEPT,
     )
 
 
@@ -128,10 +129,10 @@ def test_until_takes_divergence_for_an_end():
     assert diverged.until(1000).diverged_at == 5
 
 
-def test_until_keeps_last_weights_only_where_they_are_the_last():
+def test_until_has_what_was_kept_only_where_it_is_of_its_end():
     r = made_up(RISING)
-    assert r.until(20).parameters is PARAMETERS
-    assert r.until(10).parameters is None
+    assert r.until(20).kept is KEPT
+    assert r.until(10).kept == {}
 
 
 def test_until_gives_the_very_numbers():

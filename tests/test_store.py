@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 import torch
 
-from grokking_core import Run, files, packs
+from grokking_core import Run, export, files, packs
 from grokking_core import store as stores
 from grokking_core.engine import Trajectory
 from grokking_core.files import RecordWarning, StoreError
@@ -34,13 +34,19 @@ def record(a_run: Run, steps: int = 100, weights: bool = False) -> Record:
     curve = pd.DataFrame({"step": step} | dict(zip(COLUMNS[1:], noise, strict=False)))
     curve["validation_accuracy"] = np.arange(len(step)) / 100
     curve["unmirrored_accuracy"] = np.nan
-    parameters = torch.randn(5) if weights else None
-    return Record(run=a_run, curve=curve, provenance=provenance("cpu", "fp32", 1.5), parameters=parameters)
+    kept = {"weights": {"parameters": noise[:, -1].copy()}} if weights else {}
+    return Record(run=a_run, curve=curve, provenance=provenance("cpu", "fp32", 1.5), kept=kept)
 
 
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path / "own", tmp_path / "shipped")
+
+
+def kept(store: Store, *names: str):
+    """What is kept of the first run at step 100: weights, if no names are given."""
+    found = store.answer(run(), 100, keep=names or ("weights",))
+    return found and found.kept
 
 
 def same(one: Record | None, other: Record) -> bool:
@@ -100,11 +106,43 @@ def test_longer_record_is_not_replaced_by_a_shorter_one(store):
 
 
 def test_record_has_weights_only_where_they_were_kept(store):
-    store.write(record(run(), 100, weights=True))
-    store.write(record(run(), 1000))
-    assert store.answer(run(), 100).parameters is None
-    assert store.answer(run(), 100, parameters=True).parameters.shape == (5,)
-    assert store.answer(run(), 1000, parameters=True) is None
+    whole = record(run(), 1000)
+    early = replace(whole.until(100), kept={"weights": {"parameters": np.arange(5.0)}})
+    store.write(early)
+    store.write(whole)
+    assert store.answer(run(), 100).kept == {}
+    assert (kept(store)["weights"]["parameters"] == np.arange(5.0)).all()
+    assert store.answer(run(), 1000, keep=("weights",)) is None
+    assert store.answer(run(), 100, keep=("weights", "answers")) is None
+
+
+def test_what_was_kept_of_another_trajectory_is_not_this_records(store):
+    one, other = record(run(), weights=True), record(run())
+    store.write(one)
+    moved = other.curve.assign(weight_norm=other.curve["weight_norm"] + 1e-15)
+    store.write(replace(other, curve=moved))
+    assert store.answer(run(), 100)
+    assert store.answer(run(), 100, keep=("weights",)) is None
+    store.write(one)
+    assert kept(store) is not None
+
+
+def test_weights_of_earlier_versions_are_read(store):
+    """They say neither the norm nor the date."""
+    store.write(record(run(), weights=True))
+    path = store.path(run(), "weights-100")
+    meta, arrays = files.from_bytes(path.read_bytes())
+    files.write(path, files.to_bytes({name: meta[name] for name in ("kind", "numerics", "run")}, arrays))
+    assert set(kept(store)) == {"weights"}
+
+
+def test_what_was_kept_before_a_date_does_not_count(store):
+    store.write(record(run(), weights=True))
+    between = record(run()).provenance["date"]
+    store.write(record(run()))
+    assert store.answer(run(), 100, since=between)
+    assert store.answer(run(), 100, keep=("weights",), since=between) is None
+    assert kept(store)
 
 
 def test_records_before_a_date_do_not_count(store):
@@ -217,7 +255,7 @@ def test_damaged_checkpoint_and_weights_are_set_aside(store):
     with pytest.warns(RecordWarning, match="checkpoint.*nothing but zeros"):
         assert store.checkpoint(run()) is None
     with pytest.warns(RecordWarning, match="weights.*nothing but zeros"):
-        assert store.weights(run(), 100) is None
+        assert kept(store) is None
 
 
 # Folders
@@ -374,7 +412,81 @@ def test_shipped_weights_lie_beside_the_pack(store):
     shipped = Store(store.shipped, store.folder)
     shipped.write(packed)
     shipped.path(run(), "record").unlink()
-    assert torch.equal(store.answer(run(), 100, parameters=True).parameters, packed.parameters)
+    assert (kept(store)["weights"]["parameters"] == packed.kept["weights"]["parameters"]).all()
+
+
+def with_answers(seed: int, steps: int = 100) -> Record:
+    made_up = record(run(seed), steps, weights=True)
+    answers = np.random.default_rng(seed).integers(7, size=49).astype(np.int16)
+    return replace(made_up, kept=made_up.kept | {"answers": {"answer": answers}})
+
+
+def ship(store: Store, *some: Record) -> Path:
+    """Pack records from a folder of their own; the file of what was kept."""
+    own = Store(store.folder / "other")
+    for r in some:
+        own.write(r)
+    export.pack(own, store.shipped / "some.parquet", [])
+    shutil.rmtree(own.folder)
+    return store.shipped / "some.kept.safetensors"
+
+
+def test_shipped_records_have_what_was_kept_but_for_weights(store):
+    some = [with_answers(seed) for seed in range(3)]
+    ship(store, *some)
+    assert sorted(path.name for path in store.shipped.iterdir()) == ["some.kept.safetensors", "some.parquet"]
+    for r in some:
+        answers = store.answer(r.run, 100, keep=("answers",)).kept["answers"]
+        assert answers["answer"].dtype == np.int16
+        assert (answers["answer"] == r.kept["answers"]["answer"]).all()
+        assert store.answer(r.run, 100, keep=("answers", "weights")) is None
+    assert [e.kind for e in store.verify()] == ["pack", "kept pack"]
+    assert not any(entry.trouble for entry in store.verify())
+
+
+def test_shipped_file_of_what_was_kept_grows(store):
+    ship(store, with_answers(0), with_answers(1))
+    ship(store, with_answers(0, 1000), with_answers(2))
+    found = Store(store.folder, store.shipped)
+    for seed, steps in ((0, 1000), (1, 100), (2, 100)):
+        assert found.answer(run(seed), steps, keep=("answers",))
+
+
+def test_own_record_does_not_have_what_was_kept_of_a_shipped_one(store):
+    ship(store, with_answers(0))
+    own = record(run())
+    store.write(replace(own, curve=own.curve.assign(weight_norm=0.5)))
+    answered = store.answer(run(), 100, keep=("answers",))
+    assert answered.curve["weight_norm"].iloc[-1] != 0.5
+    assert store.answer(run(), 100).curve["weight_norm"].iloc[-1] == 0.5
+
+
+def test_damaged_row_of_what_was_kept_is_named_and_the_others_are_served(store):
+    path = ship(store, with_answers(0), with_answers(1))
+    with safetensors.safe_open(path, "np") as file:
+        header = file.metadata()
+    arrays = safetensors.numpy.load_file(path)
+    arrays[f"{key_of(run(1))}.answers-100/answer"][3] += 1
+    safetensors.numpy.save_file(arrays, path, header)
+    with pytest.warns(RecordWarning, match=f"{path}.*{key_of(run(1))[:12]}.answers-100 does not match"):
+        assert store.answer(run(1), 100, keep=("answers",)) is None
+    assert store.answer(run(0), 100, keep=("answers",))
+    assert [entry.path for entry in store.verify() if entry.trouble] == [path]
+    with pytest.raises(StoreError, match=f"{path}.*nothing was written"):
+        ship(store, with_answers(2))
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 5000, "half", "other"])
+def test_damaged_file_of_what_was_kept_is_named_and_stops_nothing(store, content):
+    path = ship(store, with_answers(0))
+    if content == "other":
+        safetensors.numpy.save_file({"a": np.zeros(3)}, path)
+    else:
+        path.write_bytes(path.read_bytes()[:500] if content == "half" else content)
+    with pytest.warns(RecordWarning, match=f"{path}.*cannot be read as a file of what was kept.*not used"):
+        assert store.answer(run(0), 100, keep=("answers",)) is None
+    assert store.answer(run(0), 100)
+    assert [entry.path for entry in store.verify() if entry.trouble] == [path]
 
 
 def test_numbers_in_a_file_are_data_only(store):

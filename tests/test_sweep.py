@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from grokking_core import Records, Run, Stopped, engine, estimate, files, sweep, workers
+from grokking_core import Records, Run, Stopped, engine, estimate, export, files, sweep, workers
+from grokking_core.experiments import Part, Plan
 from grokking_core.files import RecordWarning, StoreError
 from grokking_core.record import utc_now
 from grokking_core.store import Store, key_of
@@ -63,6 +63,25 @@ def assert_same(some: Records, others: Records) -> None:
     for one, other in zip(some, others, strict=True):
         for column in one.curve:
             np.testing.assert_array_equal(one.curve[column], other.curve[column])
+
+
+def assert_same_kept(some: Records, others: Records) -> None:
+    assert_same(some, others)
+    for one, other in zip(some, others, strict=True):
+        assert set(one.kept) == set(other.kept)
+        for name, arrays in one.kept.items():
+            for array in arrays:
+                np.testing.assert_array_equal(arrays[array], other.kept[name][array])
+
+
+def weights(record) -> np.ndarray:
+    return record.kept["weights"]["parameters"]
+
+
+@pytest.fixture
+def kinds():
+    """Counts the files of the user's folder by kind."""
+    return lambda: {kind: count for kind, (count, _) in Store().usage().items()}
 
 
 @pytest.fixture
@@ -117,12 +136,9 @@ def test_longer_record_answers_shorter_questions(begun):
 
 def test_shorter_record_goes_on_from_its_checkpoint_bit_for_bit(begun, alone):
     sweep(runs(2), 100, keep_checkpoints=True)
-    longer = sweep(runs(2), 300, keep_parameters=True)
+    longer = sweep(runs(2), 300, keep=("weights",))
     assert begun[2:] == [(0, 100), (1, 100)]
-    uninterrupted = alone(runs(2), 300, keep_parameters=True)
-    assert_same(longer, uninterrupted)
-    for one, other in zip(longer, uninterrupted, strict=True):
-        assert torch.equal(one.parameters, other.parameters)
+    assert_same_kept(longer, alone(runs(2), 300, keep=("weights",)))
     assert "checkpoint" not in Store().usage(), "removed once the run has ended"
 
 
@@ -143,13 +159,113 @@ def test_checkpoint_beyond_the_question_answers_it_and_stays(begun, alone):
 
 
 def test_weights_are_kept_when_asked_for(begun):
-    assert sweep(runs(1), 100)[0].parameters is None
-    first = sweep(runs(1), 100, keep_parameters=True)
-    second = sweep(runs(1), 100, keep_parameters=True)
+    assert sweep(runs(1), 100)[0].kept == {}
+    first = sweep(runs(1), 100, keep=("weights",))
+    second = sweep(runs(1), 100, keep=["weights", "weights"])
     assert len(begun) == 2
-    assert torch.equal(first[0].parameters, second[0].parameters)
-    assert sweep(runs(1), 200, keep_parameters=True).n_trained == 1
-    assert sweep(runs(1), 100, keep_parameters=True).n_trained == 0
+    assert (first[0].parameters, set(second[0].kept)) == (None, {"weights"})
+    np.testing.assert_array_equal(*(weights(records[0]) for records in (first, second)))
+    assert sweep(runs(1), 200, keep=("weights",)).n_trained == 1
+    assert sweep(runs(1), 100, keep=("weights",)).n_trained == 0
+
+
+def test_weights_on_record_answer_what_is_computed_from_them(begun, alone, kinds):
+    sweep(runs(2), 100, keep=("weights",))
+    records = sweep(runs(2), 100, keep=("answers", "output_rows", "sharpness"))
+    assert (records.n_read, records.n_trained, len(begun)) == (2, 0, 2)
+    assert_same_kept(records, alone(runs(2), 100, keep=("answers", "output_rows", "sharpness")))
+    del begun[:]
+    assert kinds() == {"record": 2, "weights": 2, "answers": 2, "output_rows": 2, "sharpness": 2}
+    for path in Store().folder.glob("*.weights-*"):
+        path.unlink()
+    again = sweep(runs(2), 100, keep=("sharpness", "answers"))
+    assert begun == []
+    assert [set(record.kept) for record in again] == [{"sharpness", "answers"}] * 2
+    assert sweep(runs(2), 100, keep=("weights",)).n_trained == 2
+
+
+def test_only_what_is_asked_for_is_kept(kinds):
+    (record,) = sweep(runs(1), 100, keep=("output_rows",))
+    assert set(record.kept) == {"output_rows"}
+    assert kinds() == {"record": 1, "output_rows": 1}
+
+
+def test_what_is_kept_is_of_the_step_asked_for(begun):
+    whole = sweep(runs(1), 300, keep=("output_rows",))
+    early = sweep(runs(1), 100, keep=("output_rows",))
+    assert len(begun) == 2
+    assert not np.array_equal(*(records[0].kept["output_rows"]["rows"] for records in (whole, early)))
+    assert sweep(runs(1), 100, keep=("output_rows",)).n_read == 1
+    assert sweep(runs(1), 300, keep=("output_rows",)).n_read == 1
+
+
+def test_stop_rule_ends_at_the_weights_that_are_kept(begun):
+    rising = [Run(**TINY | {"operation": "x*y", "train_fraction": 0.9, "lr": 0.01, "seed": 1})]
+    (whole,) = sweep(rising, 300, keep=("answers",))
+    asked = {"stop_at": whole.curve["validation_accuracy"].max(), "keep": ("answers",)}
+    (record,) = sweep(rising, 300, **asked)
+    assert 0 < record.last_step == whole.steps_to(asked["stop_at"], "validation") < 300
+    assert not np.array_equal(*(r.kept["answers"]["answer"] for r in (record, whole)))
+    assert len(begun) == 2
+    assert sweep(rising, 300, **asked).n_read == 1
+
+
+def test_checkpoint_beyond_the_end_does_not_give_its_weights(begun, alone):
+    sweep(runs(1), 300, keep_checkpoints=True)
+    records = sweep(runs(1), 100, keep=("weights",))
+    assert begun[1:] == [(0, 0)]
+    assert_same_kept(records, alone(runs(1), 100, keep=("weights",)))
+
+
+def test_checkpoint_at_the_end_gives_what_is_kept(begun, alone):
+    sweep(runs(1), 100, keep_checkpoints=True)
+    records = sweep(runs(1), 100, keep=("weights", "answers"))
+    assert (records.n_read, len(begun)) == (1, 1)
+    assert_same_kept(records, alone(runs(1), 100, keep=("weights", "answers")))
+
+
+def test_what_another_machine_kept_is_not_taken_for_this_records(begun):
+    """Its numbers differ by rounding at least; the longer record stays, and both questions have answers."""
+    sweep(runs(1), 100, keep=("output_rows",))
+    (other,) = sweep(runs(1), 300)
+    moved = other.curve.assign(weight_norm=other.curve["weight_norm"] * (1 + 1e-15))
+    Store().write(replace(other, curve=moved))
+    (record,) = sweep(runs(1), 100, keep=("output_rows",))
+    assert len(begun) == 3
+    assert record.curve["weight_norm"].iloc[-1] == other.until(100).curve["weight_norm"].iloc[-1]
+    assert sweep(runs(1), 100, keep=("output_rows",)).n_read == 1
+    assert sweep(runs(1), 300)[0].curve.equals(moved)
+
+
+def test_shipped_records_answer_what_was_kept_without_training(begun, tmp_path):
+    plan = Plan((Part(runs=tuple(runs(2)), steps=100, keep=("output_rows", "weights")),))
+    first = sweep(plan.runs, 100, keep=("output_rows", "weights"))
+    export.pack(Store(), tmp_path / "shipped" / "some.parquet", [plan])
+    shutil.rmtree(tmp_path / "own")
+    records = sweep(plan.runs, 100, keep=("output_rows",))
+    assert (records.n_read, len(begun)) == (2, 2)
+    for one, other in zip(first, records, strict=True):
+        np.testing.assert_array_equal(one.kept["output_rows"]["rows"], other.kept["output_rows"]["rows"])
+    assert sweep(plan.runs, 100, keep=("weights",)).n_trained == 2
+
+
+def test_shipped_weights_answer_what_is_computed_from_them(begun, tmp_path):
+    sweep(runs(1), 100, keep=("weights",))
+    export.pack(Store(), tmp_path / "shipped" / "some.parquet", [], weights=True)
+    shutil.rmtree(tmp_path / "own")
+    assert sweep(runs(1), 100, keep=("answers",)).n_read == 1
+    assert len(begun) == 1
+    assert Store().usage()["answers"][0] == 1
+
+
+def test_workers_compute_what_is_kept(alone):
+    keep = ("weights", "answers")
+    executor = Lossy(1, workers.BrokenExecutor)
+    assert_same_kept(sweep(runs(2), 50, keep=keep, executor=executor), alone(runs(2), 50, keep=keep))
+    keep = ("output_rows",)
+    records = sweep(runs(2), 50, keep=keep, executor=executor)
+    assert (records.n_read, records.n_trained) == (2, 0)
+    assert_same_kept(records, alone(runs(2), 50, keep=keep))
 
 
 def test_fresh_trains_everything_again_but_nothing_twice(begun, monkeypatch):
@@ -193,6 +309,17 @@ def test_diverged_run_is_on_record_as_such(begun):
     assert len(begun) == 1
 
 
+def test_diverged_run_has_what_is_kept(begun):
+    keep = ("weights", "output_rows", "answers", "sharpness")
+    for _ in range(2):
+        (record,) = sweep(runs(1, lr=1e30, weight_decay=1e10), 1000, keep=keep)
+        assert record.diverged_at == record.last_step
+        assert not np.isfinite(weights(record)).all()
+        assert (record.kept["answers"]["answer"] == -1).all()
+        assert np.isnan(record.kept["sharpness"]["phi"]).all()
+    assert len(begun) == 1
+
+
 @pytest.mark.parametrize(
     ("how", "said"),
     [
@@ -200,6 +327,8 @@ def test_diverged_run_is_on_record_as_such(begun):
         ({"stop_at": 99}, r"stop_at=99 must lie in \(0, 1\]"),
         ({"stop_at": 0}, "stop_at=0 must"),
         ({"minutes": 0}, "minutes=0 must be above 0"),
+        ({"keep": ["weight"]}, r"keep=\['weight'\] must be.* weights, output_rows, answers, sharpness"),
+        ({"keep": "weights"}, "keep='weights' must be a sequence of names"),
         ({"runs": ["x+y"]}, "runs holds 'x\\+y'"),
         ({"runs": runs(1, precision="tf32"), "device": "cpu"}, "precision='tf32'"),
         ({"device": "cuda:99"}, "device='cuda:99' is not here; choose from cpu"),
@@ -301,8 +430,8 @@ def _sweep_and_log(folder: Path, log: Path, steps: int) -> None:
 
     start, keep = Work.start, Store.keep
 
-    def started(self: Work, some: list[Run]) -> list[engine.Trajectory]:
-        found = start(self, some)
+    def started(self: Work, *some) -> list[engine.Trajectory]:
+        found = start(self, *some)
         for trajectory in found:
             tell("from", trajectory.run.seed, trajectory.step)
         return found

@@ -1,0 +1,93 @@
+"""What can be kept of a run's end beside its curve: the weights, or what is computed from them.
+
+A name stands for a function of the run and its last weights (n,), in the order of the plain network's
+parameters. N equations, V = elements and the two signs, D = width of the last hidden layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib import import_module
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grokking_core import data, model
+from grokking_core.files import Arrays
+from grokking_core.run import Run
+
+N_SUBSPACES = 3  # in which sharpness is measured
+_BLOCK = 1024  # equations answered at once
+_UNDEFINED = -1  # the answer of a network whose logits are not finite
+
+
+def weights(run: Run, parameters: Tensor) -> Arrays:
+    """Return the weights themselves: `parameters` (n,)."""
+    return {"parameters": parameters.numpy()}
+
+
+def output_rows(run: Run, parameters: Tensor) -> Arrays:
+    """Return the output layer: `rows` (V, D), one for each element, then one for op and one for =."""
+    return {"rows": _network(run, parameters).output.weight.detach().clone().numpy()}
+
+
+@torch.no_grad()
+def answers(run: Run, parameters: Tensor) -> Arrays:
+    """Return what the network answers to each equation of `data.operation_table`: `answer` int16 (N,).
+
+    The token with the highest logit, without dropout and noise; -1 where a logit is not finite.
+    """
+    network, (x, y, _) = _network(run, parameters), data.operation_table(run.operation, run.p, run.n)
+    tokens = torch.from_numpy(data.tokens(x, y, run.n_elements))
+    found = []
+    for block in tokens.split(_BLOCK):
+        logits = network(block)
+        found.append(logits.argmax(-1).where(logits.isfinite().all(-1), _UNDEFINED))
+    return {"answer": torch.cat(found).numpy().astype(np.int16)}
+
+
+def sharpness(run: Run, parameters: Tensor) -> Arrays:
+    """Return `phi` and `released` of `sharpness.measure`, (N_SUBSPACES,); NaN if a weight is not finite."""
+    from grokking_core import sharpness  # needs scipy, which training does not
+
+    if not parameters.isfinite().all():
+        return {name: np.full(N_SUBSPACES, np.nan) for name in ("phi", "released")}
+    return sharpness.measure(run, parameters, N_SUBSPACES)
+
+
+KEPT: dict[str, Callable[[Run, Tensor], Arrays]] = {
+    function.__name__: function for function in (weights, output_rows, answers, sharpness)
+}
+
+
+def check(keep: Iterable[str]) -> tuple[str, ...]:
+    """The names, each once.
+
+    Raises
+    ------
+    ValueError
+        For an unknown one; lists those there are.
+    """
+    names = [keep] if isinstance(keep, str) else list(keep)
+    if isinstance(keep, str) or not set(names) <= set(KEPT):
+        raise ValueError(f"keep={keep!r} must be a sequence of names out of {', '.join(KEPT)}")
+    return tuple(dict.fromkeys(names))
+
+
+def prepare(keep: Iterable[str]) -> None:
+    """Load what these names need, so that it is missing now rather than after training."""
+    if "sharpness" in keep:
+        import_module("grokking_core.sharpness")
+
+
+def measure(keep: Iterable[str], run: Run, parameters: Tensor) -> dict[str, Arrays]:
+    """What these names stand for, by name."""
+    return {name: KEPT[name](run, parameters) for name in keep}
+
+
+def _network(run: Run, parameters: Tensor) -> model.Transformer | model.MLP:
+    """The plain network of a run with these weights."""
+    network = model.build(run).eval()
+    torch.nn.utils.vector_to_parameters(parameters.clone(), network.parameters())
+    return network
