@@ -6,6 +6,7 @@ Exit status: 0 done, 1 failed, 2 wrong use, 3 stopped by a time limit or Ctrl-C 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import types
@@ -20,6 +21,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import grokking_core
 from grokking_core import estimate, experiments, export, sweep
+from grokking_core.record import utc_now
 from grokking_core.run import CHOICES, Run
 from grokking_core.store import KINDS, Store
 from grokking_core.sweep import Question, Records, default_device
@@ -86,23 +88,28 @@ def milestones(records: Records) -> str:
 
 
 def sweep_experiments(args: argparse.Namespace) -> int:
-    """Read or train what experiments ask in a profile."""
+    """Read or train what experiments ask in a profile, each run once for all of them."""
     names = args.experiments or list(experiments.EXPERIMENTS)
     plans = {name: experiments.plan(name, args.profile) for name in names}
-    started, status = monotonic(), DONE
     if args.minutes is not None and args.minutes <= 0:
         raise ValueError(f"minutes={args.minutes} must be above 0")
+    if args.fresh:  # from now on: what one part has trained, the next reads
+        os.environ["GROKKING_FRESH"] = utc_now()
+    started, parts = monotonic(), []
     with ExitStack() as stack:
         executor = _executor(args, stack)
-        for name, plan in plans.items():
+        for part in experiments.merged(plans.values()):
             left = args.minutes and max(args.minutes - (monotonic() - started) / 60, 1e-6)
-            asked = {"stop_at": plan.stop_at, "keep_parameters": plan.keep_parameters}
-            where = {"executor": executor, "device": args.device, "minutes": left, "fresh": args.fresh}
-            records = sweep(plan.runs, plan.steps, unwritten="raise", **asked, **where)
-            counts = f"{records.n_read} read, {records.n_trained} trained, {len(records.missing)} missing"
-            print(f"{name}: {counts}, {estimate.duration(records.seconds)}", flush=True)
-            status = max(status, _status(records), key=(DONE, STOPPED, FAILED).index)
-    return status
+            where = {"executor": executor, "device": args.device, "minutes": left}
+            asked = {"stop_at": part.stop_at, "keep": part.keep}
+            parts.append(sweep(part.runs, part.steps, unwritten="raise", **asked, **where))
+    for name, plan in plans.items():
+        missing = len(plan.read().missing)
+        print(f"{name}: {len(plan.runs) - missing} of {len(plan.runs)} runs on record")
+    counts = Records.joined(parts)
+    told = f"{counts.n_read} read, {counts.n_trained} trained, {len(counts.missing)} missing"
+    print(f"{told}, {estimate.duration(monotonic() - started)}", flush=True)
+    return max(map(_status, parts), key=(DONE, STOPPED, FAILED).index)
 
 
 def _executor(args: argparse.Namespace, stack: ExitStack) -> Any:
@@ -141,12 +148,14 @@ def status(args: argparse.Namespace) -> int:
 
 def _progress(store: Store, plan: experiments.Plan, device: str) -> list[str]:
     """Runs, recorded, under way, missing, and the time that these take."""
-    keep = plan.keep_parameters
-    question = Question.of(plan.steps, plan.stop_at, keep_parameters=keep)
-    left = [run for run in dict.fromkeys(plan.runs) if question.read(store, run) is None]
+    left, seconds = [], 0.0
+    for part in plan.parts:
+        question = Question.of(part.steps, part.stop_at, keep=part.keep)
+        unanswered = [run for run in dict.fromkeys(part.runs) if question.read(store, run) is None]
+        seconds += estimate.total(unanswered, question.steps, device) if unanswered else 0
+        left += unanswered
     under_way = sum(store.path(run, "checkpoint").exists() for run in left)
-    seconds = estimate.total(left, question.steps, device) if left else 0
-    counts = (len(set(plan.runs)), len(set(plan.runs)) - len(left), under_way, len(left) - under_way)
+    counts = (len(plan.runs), len(plan.runs) - len(left), under_way, len(left) - under_way)
     return [*map(str, counts), estimate.duration(seconds) if left else "-"]
 
 

@@ -1,15 +1,18 @@
 """The paper's figures as questions about runs, and the profiles that say how much of each to ask.
 
-A function takes the literal parameters of a notebook and returns the runs and how far to follow them.
-The notebook, the command line and the tests ask the same function.
+A function takes the literal parameters of a notebook and returns its runs and how far to follow them.
+The notebook, the command line and the tests ask the same function. Defaults are the laptop profile's.
 """
 
 from __future__ import annotations
 
+import os
 import types
-from collections.abc import Callable, Sequence
+from collections import abc
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
+from itertools import product
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -17,16 +20,133 @@ import yaml
 
 import grokking_core
 from grokking_core.run import Run
+from grokking_core.store import Store
+from grokking_core.sweep import Question, Records, Work, sweep
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a figure asks of `sweep`."""
+class Part:
+    """Runs of which the same is asked."""
 
     runs: tuple[Run, ...]
     steps: int  # optimizer updates
-    stop_at: float | None = None  # validation accuracy in (0, 1]
-    keep_parameters: bool = False
+    stop_at: float | None = None  # validation accuracy in (0, 1] that ends a run
+    keep: tuple[str, ...] = ()  # names in kept.KEPT: what the records must have of the end
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a figure asks, in parts."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs of all parts, each once."""
+        return tuple(dict.fromkeys(run for part in self.parts for run in part.runs))
+
+    def sweep(self, **options: Any) -> Records:
+        """Records of all parts; what is not on record is trained, with `sweep`'s options.
+
+        Where the environment has GROKKING_TRAIN=0 (the book trains beforehand), it is left missing.
+        """
+        if os.environ.get("GROKKING_TRAIN") == "0":
+            return self.read(options.get("store"))
+        return Records.joined(
+            [sweep(part.runs, part.steps, part.stop_at, keep=part.keep, **options) for part in self.parts]
+        )
+
+    def read(self, store: Store | str | os.PathLike[str] | None = None) -> Records:
+        """What is on record of it; the other runs are in `missing`. Nothing is trained."""
+        store = store if isinstance(store, Store) else Store(store)
+        parts = []
+        for part in self.parts:
+            work = Work(Question.of(part.steps, part.stop_at, keep=part.keep), store, "cpu", progress=False)
+            work.read(part.runs)
+            parts.append(work.records(part.runs, seconds=0.0))
+        return Records.joined(parts)
+
+
+def merged(plans: Iterable[Plan]) -> list[Part]:
+    """The parts to sweep one after the other so that no run is trained twice for different figures.
+
+    The longest questions come first, those without a stop rule before those with: they answer the others.
+    """
+    keep: dict[tuple[int, float | None], dict[Run, tuple[str, ...]]] = {}
+    for part in (part for plan in plans for part in plan.parts):
+        asked = keep.setdefault((part.steps, part.stop_at), {})
+        for run in part.runs:
+            asked[run] = tuple(dict.fromkeys((*asked.get(run, ()), *part.keep)))
+    parts = []
+    for (steps, stop_at), asked in keep.items():
+        for names in dict.fromkeys(asked.values()):
+            runs = tuple(run for run, kept in asked.items() if kept == names)
+            parts.append(Part(runs=runs, steps=steps, stop_at=stop_at, keep=names))
+    return sorted(parts, key=lambda part: (part.stop_at is not None, -(part.stop_at or 0), -part.steps))
+
+
+# -------------------------------------------------------------------------------------------------
+# The figures
+
+Fractions = Sequence[float]  # shares of the table, in (0, 1)
+
+VARIANTS: dict[str, dict[str, Any]] = {  # of Figure 2 (left); no decay unless named
+    "full batch, Adam": {"optimizer": "adam", "weight_decay": 0.0, "batch_size": "full"},
+    "minibatch, Adam": {"optimizer": "adam", "weight_decay": 0.0},
+    "full batch, update noise": {
+        "optimizer": "adam", "weight_decay": 0.0, "batch_size": "full", "update_noise": 1.0
+    },
+    "weight noise": {"optimizer": "adam", "weight_decay": 0.0, "weight_noise": 0.01},
+    "dropout 0.1": {"optimizer": "adam", "weight_decay": 0.0, "dropout": 0.1},
+    "AdamW, decay 1": {},
+    "AdamW, decay to init": {"decay_toward": "init"},
+    "Adam, lr 3e-4": {"optimizer": "adam", "weight_decay": 0.0, "lr": 3e-4},
+    "Adam, lr 3e-3": {"optimizer": "adam", "weight_decay": 0.0, "lr": 3e-3},
+}  # fmt: skip
+LAPTOP_VARIANTS = {
+    "full batch, Adam": (0.4,),
+    "minibatch, Adam": (0.4, 0.7, 0.8),
+    "full batch, update noise": (0.4,),
+    "weight noise": (0.8,),
+    "dropout 0.1": (0.8,),
+    "AdamW, decay 1": (0.3, 0.4, 0.5, 0.8),
+    "AdamW, decay to init": (0.4, 0.5, 0.8),
+    "Adam, lr 3e-4": (0.8,),
+    "Adam, lr 3e-3": (0.8,),
+}
+LAPTOP_OPERATIONS = {
+    "x+y": (0.3, 0.4, 0.5),
+    "x-y": (0.4, 0.5, 0.6),
+    "x/y": (0.4, 0.5, 0.6),
+    "x/y|x-y": (0.5, 0.7, 0.9),
+    "x^2+y^2": (0.2, 0.3, 0.5),
+    "x^2+xy+y^2": (0.5, 0.7, 0.9),
+    "x^2+xy+y^2+x": (0.5, 0.9),
+    "x^3+xy": (0.9,),
+    "x^3+xy^2+y": (0.9,),
+    "s5:xy": (0.9,),
+    "s5:xyx^-1": (0.9,),
+    "s5:xyx": (0.9,),
+}
+LAPTOP_OUTLIERS = {0: (0.4, 0.5, 0.6), 10: (0.4, 0.6), 100: (0.4, 0.6), 1000: (0.4, 0.6)}
+
+
+def variant_of(run: Run) -> str:
+    """The label of a run's optimizer in Figure 2 (left).
+
+    Raises
+    ------
+    ValueError
+        If it is none of `VARIANTS`.
+    """
+    for label, fields in VARIANTS.items():
+        plain = Run(operation=run.operation, p=run.p, n=run.n, train_fraction=run.train_fraction, **fields)
+        if all(getattr(run, name) == getattr(plain, name) for name in _OPTIMIZER_FIELDS):
+            return label
+    raise ValueError(f"{run} has an optimizer that is none of {', '.join(VARIANTS)}")
+
+
+_OPTIMIZER_FIELDS = tuple(dict.fromkeys(name for fields in VARIANTS.values() for name in fields))
 
 
 def fig1_grokking_curves(
@@ -40,18 +160,241 @@ def fig1_grokking_curves(
     d_model: int = 128,
     n_heads: int = 4,
     seeds: Sequence[int] = (0, 1, 2),
-    steps: int = 5000,
-    threshold: float = 0.99,
+    steps: int = 4000,
 ) -> Plan:
-    """Figures 1 left and 4: one configuration, some seeds. `threshold` is the reading's own."""
+    """Figures 1 left and 4: one configuration, some seeds."""
     task = {"operation": operation, "p": p, "train_fraction": train_fraction}
-    network = {"d_model": d_model, "n_heads": n_heads}
     training: dict[str, Any] = {"optimizer": optimizer, "lr": lr, "weight_decay": weight_decay}
-    return Plan(runs=tuple(Run(**task, **network, **training, seed=seed) for seed in seeds), steps=steps)
+    runs = tuple(Run(**task, **training, d_model=d_model, n_heads=n_heads, seed=seed) for seed in seeds)
+    return Plan((Part(runs=runs, steps=steps),))
+
+
+def fig1_data_fraction(
+    *,
+    operation: str = "x/y",
+    p: int = 97,
+    n: int = 5,
+    train_fractions: Fractions = (0.4, 0.5, 0.6, 0.8),
+    lr: float = 1e-3,
+    d_model: int = 128,
+    n_heads: int = 4,
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: int = 4000,
+    stop_at: float | None = 0.99,
+) -> Plan:
+    """Figure 1 centre: how long it takes, by training fraction."""
+    setting = {"operation": operation, "p": p, "n": n, "lr": lr, "d_model": d_model, "n_heads": n_heads}
+    runs = tuple(
+        Run(**setting, train_fraction=fraction, seed=seed)
+        for fraction, seed in product(train_fractions, seeds)
+    )
+    return Plan((Part(runs=runs, steps=steps, stop_at=stop_at),))
+
+
+def fig1_operation_table(
+    *,
+    operation: str = "x/y",
+    p: int = 97,
+    train_fraction: float = 0.5,
+    lr: float = 1e-3,
+    d_model: int = 128,
+    n_heads: int = 4,
+    seed: int = 0,
+    steps: int = 4000,
+) -> Plan:
+    """Figures 1 right and 5: one run, and its answers to the whole table."""
+    task = {"operation": operation, "p": p, "train_fraction": train_fraction}
+    run = Run(**task, lr=lr, d_model=d_model, n_heads=n_heads, seed=seed)
+    return Plan((Part(runs=(run,), steps=steps, keep=("answers",)),))
+
+
+def fig2_optimizers(
+    *,
+    operation: str = "x+y",
+    p: int = 97,
+    n: int = 5,
+    fractions: Mapping[str, Fractions] = LAPTOP_VARIANTS,
+    d_model: int = 128,
+    n_heads: int = 4,
+    seeds: Sequence[int] = (0,),
+    steps: int = 4000,
+    full_batch_steps: int = 1000,
+    stop_at: float | None = 0.99,
+) -> Plan:
+    """Figure 2 left: fractions of the table for each optimizer variant.
+
+    `full_batch_steps` is the budget of the variants with full batches, an update of which costs as many
+    times a minibatch's as the training set is larger.
+    """
+    setting = {"operation": operation, "p": p, "n": n, "d_model": d_model, "n_heads": n_heads}
+    return _variants(setting, fractions, seeds, steps, full_batch_steps, stop_at)
+
+
+def _variants(
+    setting: dict[str, Any],
+    fractions: Mapping[str, Fractions],
+    seeds: Sequence[int],
+    steps: int,
+    full_batch_steps: int,
+    stop_at: float | None,
+    keep: tuple[str, ...] = (),
+) -> Plan:
+    if unknown := [label for label in fractions if label not in VARIANTS]:
+        raise ValueError(f"fractions has {unknown[0]!r}; the variants are {', '.join(map(repr, VARIANTS))}")
+    budgets: dict[int, list[Run]] = {steps: [], full_batch_steps: []}
+    for label, shares in fractions.items():
+        fields = setting | VARIANTS[label]
+        budget = full_batch_steps if fields.get("batch_size") == "full" else steps
+        budgets[budget] += [Run(**fields, train_fraction=f, seed=seed) for f, seed in product(shares, seeds)]
+    return Plan(
+        tuple(
+            Part(runs=tuple(runs), steps=budget, stop_at=stop_at, keep=keep)
+            for budget, runs in budgets.items()
+            if runs
+        )
+    )
+
+
+def fig2_operations(
+    *,
+    p: int = 97,
+    n: int = 5,
+    fractions: Mapping[str, Fractions] = LAPTOP_OPERATIONS,
+    d_model: int = 128,
+    n_heads: int = 4,
+    lr: float = 1e-3,
+    seeds: Sequence[int] = (0,),
+    steps: int = 4000,
+    stop_at: float | None = 0.99,
+    renamed_fraction: float = 0.5,
+    renamed_seeds: Sequence[int] = (0, 1, 2),
+) -> Plan:
+    """Figure 2 right: fractions of the table for each operation; and one task under two names (C22).
+
+    The two names are x+y mod p-1 and x*y mod p on nonzero operands, at `renamed_fraction`.
+    """
+    setting = {"n": n, "lr": lr, "d_model": d_model, "n_heads": n_heads}
+    runs = [
+        Run(operation=operation, p=p, **setting, train_fraction=fraction, seed=seed)
+        for operation, shares in fractions.items()
+        for fraction, seed in product(shares, seeds)
+    ]
+    renamed = [
+        Run(operation=operation, p=modulus, **setting, train_fraction=renamed_fraction, seed=seed)
+        for operation, modulus in (("x+y", p - 1), ("x*y!=0", p))
+        for seed in renamed_seeds
+    ]
+    return Plan(tuple(Part(runs=tuple(part), steps=steps, stop_at=stop_at) for part in (runs, renamed)))
+
+
+def fig3_embeddings(
+    *,
+    p: int = 97,
+    n: int = 5,
+    addition_fraction: float = 0.5,
+    product_fraction: float = 0.9,
+    weight_decays: Sequence[float] = (1.0, 0.0),
+    lr: float = 1e-3,
+    d_model: int = 128,
+    n_heads: int = 4,
+    seeds: Sequence[int] = (0, 1),
+    addition_steps: int = 4000,
+    product_steps: int = 6000,
+    stop_at: float | None = 0.99,
+) -> Plan:
+    """Figure 3: output rows of x+y and of S5 product, with and without weight decay."""
+    setting = {"p": p, "n": n, "lr": lr, "d_model": d_model, "n_heads": n_heads}
+    parts = []
+    for operation, fraction, steps in (
+        ("x+y", addition_fraction, addition_steps),
+        ("s5:xy", product_fraction, product_steps),
+    ):
+        runs = tuple(
+            Run(operation=operation, **setting, train_fraction=fraction, weight_decay=decay, seed=seed)
+            for decay, seed in product(weight_decays, seeds)
+        )
+        parts.append(Part(runs=runs, steps=steps, stop_at=stop_at, keep=("output_rows",)))
+    return Plan(tuple(parts))
+
+
+def fig6_outliers(
+    *,
+    operation: str = "x+y",
+    p: int = 97,
+    n: int = 5,
+    fractions: Mapping[int, Fractions] = LAPTOP_OUTLIERS,
+    d_model: int = 128,
+    n_heads: int = 4,
+    lr: float = 1e-3,
+    seeds: Sequence[int] = (0,),
+    steps: int = 4000,
+    stop_at: float | None = 0.99,
+) -> Plan:
+    """Figure 6: fractions of the table for each number of training answers that are replaced."""
+    setting = {"operation": operation, "p": p, "n": n, "d_model": d_model, "n_heads": n_heads, "lr": lr}
+    runs = tuple(
+        Run(**setting, outliers=outliers, train_fraction=fraction, seed=seed)
+        for outliers, shares in fractions.items()
+        for fraction, seed in product(shares, seeds)
+    )
+    return Plan((Part(runs=runs, steps=steps, stop_at=stop_at),))
+
+
+def fig7_sharpness(
+    *,
+    operation: str = "x+y",
+    p: int = 97,
+    n: int = 5,
+    fractions: Mapping[str, Fractions] = LAPTOP_VARIANTS,
+    d_model: int = 128,
+    n_heads: int = 4,
+    seeds: Sequence[int] = (0,),
+    steps: int = 4000,
+    full_batch_steps: int = 1000,
+    stop_at: float | None = 0.99,
+) -> Plan:
+    """Figure 7: networks of Figure 2 left, and the sharpness of the minima they end in."""
+    setting = {"operation": operation, "p": p, "n": n, "d_model": d_model, "n_heads": n_heads}
+    return _variants(setting, fractions, seeds, steps, full_batch_steps, stop_at, keep=("sharpness",))
+
+
+def beyond_transformers(
+    *,
+    operation: str = "x+y",
+    p: int = 97,
+    train_fraction: float = 0.5,
+    lr: float = 1e-3,
+    d_model: int = 128,
+    n_heads: int = 4,
+    mlp_layers: Sequence[int] = (1, 2),
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: int = 4000,
+    stop_at: float | None = 0.99,
+) -> Plan:
+    """Whether grokking needs a transformer: the paper's network and multilayer perceptrons on one task."""
+    task: dict[str, Any] = {"operation": operation, "p": p, "train_fraction": train_fraction, "lr": lr}
+    networks: list[dict[str, Any]] = [{"d_model": d_model, "n_heads": n_heads}]
+    networks += [{"architecture": "mlp", "d_model": d_model, "n_layers": layers} for layers in mlp_layers]
+    runs = tuple(Run(**task, **network, seed=seed) for network, seed in product(networks, seeds))
+    return Plan((Part(runs=runs, steps=steps, stop_at=stop_at),))
 
 
 Experiment = Callable[..., Plan]
-EXPERIMENTS: dict[str, Experiment] = {f.__name__: f for f in (fig1_grokking_curves,)}  # in the order to train
+EXPERIMENTS: dict[str, Experiment] = {
+    f.__name__: f
+    for f in (
+        fig1_grokking_curves,
+        fig1_data_fraction,
+        fig1_operation_table,
+        fig2_optimizers,
+        fig2_operations,
+        fig3_embeddings,
+        fig6_outliers,
+        fig7_sharpness,
+        beyond_transformers,
+    )
+}
+READING = {"threshold": float}  # parameters of notebooks that decide no run: accuracy that counts as learned
 
 
 def experiment(name: str) -> Experiment:
@@ -115,17 +458,24 @@ def _checked(path: Path, name: str, values: Any) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{path}: {name} must map parameters to values; it is {values!r}")
     hints = get_type_hints(EXPERIMENTS[name])
-    known = signature(EXPERIMENTS[name]).parameters
+    kinds = {key: known.annotation for key, known in signature(EXPERIMENTS[name]).parameters.items()}
+    hints, kinds = hints | READING, kinds | {key: kind.__name__ for key, kind in READING.items()}
     for key, value in values.items():
-        if key not in known:
-            raise ValueError(f"{path}: {name} has no parameter {key!r}; choose from {', '.join(known)}")
-        if isinstance(value, list) and not value:
-            raise ValueError(f"{path}: {name}: {key} is an empty list; it must have one value or more")
+        if key not in kinds:
+            raise ValueError(f"{path}: {name} has no parameter {key!r}; choose from {', '.join(kinds)}")
+        if _is_empty(value):
+            raise ValueError(f"{path}: {name}: {key}={value!r} is empty; a list must have one value or more")
         if not fits(value, hints[key]):
-            kind = known[key].annotation
-            hint = "; write 1.0e-3, not 1e-3" if isinstance(value, str) and kind == "float" else ""
-            raise ValueError(f"{path}: {name}: {key}={value!r} must be of type {kind}{hint}")
-    return values
+            hint = "; write 1.0e-3, not 1e-3" if isinstance(value, str) and hints[key] is float else ""
+            raise ValueError(f"{path}: {name}: {key}={value!r} must be of type {kinds[key]}{hint}")
+    return {key: value for key, value in values.items() if key not in READING}
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether it is an empty list or mapping, or has one in it."""
+    if not isinstance(value, list | dict):
+        return False
+    return not value or any(_is_empty(v) for v in (value.values() if isinstance(value, dict) else value))
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -133,8 +483,12 @@ def fits(value: Any, hint: Any) -> bool:
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return any(fits(value, choice) for choice in inner)
-    if origin is not None and origin is not dict:
+    if origin is abc.Mapping:
+        return isinstance(value, dict) and all(
+            fits(k, inner[0]) and fits(v, inner[1]) for k, v in value.items()
+        )
+    if origin is abc.Sequence:
         return isinstance(value, list | tuple) and all(fits(v, inner[0]) for v in value)
     if hint in (int, float):
         return isinstance(value, int | hint) and not isinstance(value, bool)
-    return isinstance(value, origin or hint)
+    return isinstance(value, hint)

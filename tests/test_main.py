@@ -1,22 +1,19 @@
-import json
 import os
 import re
 import signal
 import threading
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
 from grokking_core import __main__ as command
-from grokking_core import experiments, packs
+from grokking_core import packs
 from grokking_core.run import Run
 from grokking_core.store import Store
 
 TINY = ["--operation", "x+y", "--p", "7", "--train-fraction", "0.7"]
 TINY += ["--architecture", "mlp", "--d-model", "16", "--n-layers", "1"]
-NOTEBOOK = Path(experiments.__file__).parent.parent / "book" / "figures" / "fig1_grokking_curves.ipynb"
 
 
 @pytest.fixture(autouse=True)
@@ -125,14 +122,14 @@ def test_ctrl_c_is_status_3_and_says_what_is_kept(capsys):
 
 def test_sweep_reads_what_is_on_record(capsys, profile):
     assert grokking("sweep", "fig1_grokking_curves", "--profile", profile()) == 0
-    assert grokking("sweep", "--profile", profile(seeds=[1, 2])) == 0
+    assert grokking("sweep", "fig1_grokking_curves", "--profile", profile(seeds=[1, 2])) == 0
     out = capsys.readouterr().out
-    assert "fig1_grokking_curves: 0 read, 2 trained, 0 missing" in out
-    assert "fig1_grokking_curves: 1 read, 1 trained, 0 missing" in out
+    assert "fig1_grokking_curves: 2 of 2 runs on record\n0 read, 2 trained, 0 missing" in out
+    assert "1 read, 1 trained, 0 missing" in out
 
 
 def test_sweep_with_local_workers(capsys, profile):
-    assert grokking("sweep", "--profile", profile(), "--workers", "2") == 0
+    assert grokking("sweep", "fig1_grokking_curves", "--profile", profile(), "--workers", "2") == 0
     assert "0 read, 2 trained" in capsys.readouterr().out
 
 
@@ -151,12 +148,15 @@ def test_wrong_sweep_is_status_2(capsys, arguments, said):
 
 
 def test_scheduler_that_does_not_answer_is_status_1(capsys):
-    assert grokking("sweep", "--profile", "smoke", "--scheduler", "tcp://127.0.0.1:1") == 1
+    assert (
+        grokking("sweep", "fig1_grokking_curves", "--profile", "smoke", "--scheduler", "tcp://127.0.0.1:1")
+        == 1
+    )
     assert "no scheduler answers at 'tcp://127.0.0.1:1'" in capsys.readouterr().err
 
 
 def test_status_counts_what_is_recorded_and_missing(capsys, profile):
-    grokking("sweep", "--profile", profile())
+    grokking("sweep", "fig1_grokking_curves", "--profile", profile())
     assert grokking("status", "fig1_grokking_curves", "--profile", profile(seeds=[1, 2, 3])) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if "tiny.yml" in line)
     assert line.split()[2:6] == ["3", "1", "0", "2"]
@@ -164,7 +164,7 @@ def test_status_counts_what_is_recorded_and_missing(capsys, profile):
 
 
 def test_verify_names_the_damaged(capsys, profile):
-    grokking("sweep", "--profile", profile())
+    grokking("sweep", "fig1_grokking_curves", "--profile", profile())
     assert grokking("verify") == 0
     path = next(Store().folder.glob("*.record.*"))
     path.write_bytes(path.read_bytes()[:-3])
@@ -179,7 +179,7 @@ def test_verify_names_the_damaged(capsys, profile):
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_export_is_tidy(profile, tmp_path, kind):
-    grokking("sweep", "--profile", profile())
+    grokking("sweep", "fig1_grokking_curves", "--profile", profile())
     assert grokking("export", str(tmp_path / "tables"), "--format", kind) == 0
     read = pd.read_csv if kind == "csv" else pd.read_parquet
     curves, milestones = (read(tmp_path / "tables" / f"{name}.{kind}") for name in ("curves", "milestones"))
@@ -196,15 +196,15 @@ def test_export_without_records_is_empty_tables(tmp_path):
 
 def test_pack_grows_and_is_read_as_shipped(capsys, profile, tmp_path):
     file = tmp_path / "shipped" / "some.parquet"
-    grokking("sweep", "--profile", profile())
+    grokking("sweep", "fig1_grokking_curves", "--profile", profile())
     assert grokking("pack", str(file)) == 0
-    grokking("sweep", "--profile", profile(seeds=[2]))
+    grokking("sweep", "fig1_grokking_curves", "--profile", profile(seeds=[2]))
     assert grokking("pack", str(file), "--profile", profile(seeds=[2])) == 0
     assert len(packs.Pack(file).rows) == 3
     for path in Store().folder.iterdir():
         path.unlink()
     capsys.readouterr()
-    assert grokking("sweep", "--profile", profile(seeds=[0, 1, 2])) == 0
+    assert grokking("sweep", "fig1_grokking_curves", "--profile", profile(seeds=[0, 1, 2])) == 0
     assert "3 read, 0 trained" in capsys.readouterr().out
 
 
@@ -214,54 +214,3 @@ def test_pack_that_cannot_be_read_is_not_overwritten(capsys, tmp_path):
     assert grokking("pack", str(file)) == 1
     assert str(file) in capsys.readouterr().err
     assert file.read_text() == "mine"
-
-
-# Experiments and profiles
-
-
-def test_notebook_and_experiment_ask_the_same():
-    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    values: dict = {}
-    exec(code[0], values)
-    parameters = {name: value for name, value in values.items() if not name.startswith("__")}
-    exec(code[1], values)
-    plan = experiments.fig1_grokking_curves(**parameters)
-    assert list(plan.runs) == values["runs"]
-    assert plan == experiments.plan("fig1_grokking_curves"), "the same defaults"
-    assert "sweep(runs, steps=steps)" in code[2]
-    assert plan.steps == parameters["steps"]
-
-
-@pytest.mark.parametrize("name", ["smoke", "laptop", "paper"])
-def test_profiles_of_the_book_are_right(name):
-    assert experiments.load_profile(name)
-    assert all(experiments.plan(experiment, name).runs for experiment in experiments.EXPERIMENTS)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("fig9: {seeds: [1]}", "experiment 'fig9' is unknown; choose from fig1_grokking_curves"),
-        ("fig1_grokking_curves: {sedes: [1]}", "no parameter 'sedes'; choose from operation, p, "),
-        ("fig1_grokking_curves: {seeds: []}", "seeds is an empty list"),
-        ("fig1_grokking_curves: {seeds: 1}", "seeds=1 must be of type Sequence.int."),
-        ("fig1_grokking_curves: {seeds: [a]}", r"seeds=\['a'\] must be of type Sequence.int."),
-        ("fig1_grokking_curves: {p: 9.5}", "p=9.5 must be of type int"),
-        ("fig1_grokking_curves: {p: true}", "p=True must be of type int"),
-        ("fig1_grokking_curves: {lr: 1e-3}", "lr='1e-3' must be of type float; write 1.0e-3"),
-        ("fig1_grokking_curves: 5", "fig1_grokking_curves must map parameters to values"),
-        ("[1, 2]", "must map experiments to parameters; it is a list"),
-        ("a: [", "is not YAML"),
-    ],
-)
-def test_wrong_profile_names_file_key_and_what_is_allowed(tmp_path, text, said):
-    path = tmp_path / "mine.yml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=f"{path}.*{said}"):
-        experiments.load_profile(str(path))
-
-
-def test_whole_numbers_are_floats_too(tmp_path):
-    (tmp_path / "mine.yml").write_text("fig1_grokking_curves: {weight_decay: 1}")
-    assert experiments.load_profile(str(tmp_path / "mine.yml"))["fig1_grokking_curves"] == {"weight_decay": 1}
