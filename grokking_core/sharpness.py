@@ -10,6 +10,7 @@ it stands what the authors' code computes instead, `released_sharpness`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -50,12 +51,14 @@ def subspace(x0: np.ndarray, dimensions: int = 10, eps: float = 1e-3, seed: int 
 
 
 def sharpness_in(loss: Loss, x0: np.ndarray, box: Subspace, iterations: int = 10) -> float:
-    """phi of eq. 4, in percent, at least 0, for any loss.
+    """phi of eq. 4, in percent, at least 0, for any loss; NaN where the loss at x0 is not finite.
 
     L-BFGS-B climbs from y = 0 and stops after `iterations` alone. It is given y in units of the bounds, and
     the loss in units of its steepest slope there, so that a loss of 1e-8 is searched as far as one of 1.
     """
     here, slope = loss(x0)
+    if not math.isfinite(here):
+        return math.nan
     unit = np.abs(box.bound * (slope @ box.A)).max() or 1.0
 
     def downhill(u: np.ndarray) -> tuple[float, np.ndarray]:
@@ -84,6 +87,8 @@ def released_sharpness_in(
         return value, kept @ box.A
 
     here, _ = downhill(np.zeros_like(box.bound))
+    if not math.isfinite(here):
+        return math.nan
     return 100 * (here - _lowest(downhill, box.bound, iterations)) / (1 - here)
 
 
@@ -132,6 +137,8 @@ def sharpness(
     seed: int = 0,
 ) -> float:
     """phi of a run's training loss around its weights, in percent (Keskar et al. 2016, eq. 4).
+
+    It is NaN for a network that has diverged.
 
     Parameters
     ----------

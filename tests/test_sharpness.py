@@ -135,6 +135,14 @@ def test_measure_gives_both_forms_in_each_subspace():
     assert all(values.dtype == np.float64 for values in measured.values())
 
 
+@pytest.mark.parametrize("weight", [np.nan, np.inf])
+def test_sharpness_of_a_network_that_diverged_is_not_a_number(weight):
+    parameters = ensemble.first_parameters(TASK).index_fill(0, torch.tensor(3), weight)
+    measured = sharpness.measure(TASK, parameters, n_subspaces=1)
+    assert np.isnan(measured["phi"]).all()
+    assert np.isnan(measured["released"]).all()
+
+
 def test_measure_leaves_weights_and_the_global_generator_alone():
     parameters = ensemble.first_parameters(TASK)
     before, generator = parameters.clone(), torch.get_rng_state()
