@@ -10,6 +10,7 @@ from typing import Any
 
 from grokking_core import record as records
 from grokking_core.record import Record
+from grokking_core.run import Run
 
 MIME = "application/vnd.grokking.provenance+json"
 SHARED = ("device", "precision", "package", "source", "torch")  # listed where records differ
@@ -22,22 +23,35 @@ class Provenance:
     Attributes
     ----------
     data : dict
-        Plain values: read, trained, missing, runs, steps, stop_at; profile (None outside the book);
+        Plain values: read, trained, missing, runs (read or trained); asked, a list of {steps, stop_at};
+        profile and notebook (None outside the book);
         device, precision, package, source and torch (each a list if the records differ);
-        training_seconds of all records,
+        training_seconds of all runs,
         seconds of this call, trained_between (first and last date), date of this call.
     """
 
     data: dict[str, Any]
 
     @classmethod
-    def of(cls, found: Sequence[Record], asked: dict[str, Any], seconds: float) -> Provenance:
-        """The provenance of some records; `asked` comes first in it."""
+    def of(
+        cls,
+        found: Sequence[Record],
+        counts: dict[str, int],
+        asked: Iterable[tuple[int, float | None]],
+        seconds: float,
+    ) -> Provenance:
+        """The provenance of some records; `counts`: how many runs were read, trained and are missing."""
         sources = [record.provenance for record in found]
-        data = asked | {"runs": asked["read"] + asked["trained"]}
-        data["profile"] = os.environ.get("GROKKING_PROFILE")  # as `make book` says
+        data: dict[str, Any] = counts | {"runs": counts["read"] + counts["trained"]}
+        data["asked"] = [{"steps": steps, "stop_at": stop_at} for steps, stop_at in asked]
+        for name in ("profile", "notebook"):
+            data[name] = os.environ.get(f"GROKKING_{name.upper()}")  # as `make book` says
         data |= {name: _shared(source.get(name) for source in sources) for name in SHARED}
-        data["training_seconds"] = round(sum(source.get("seconds", 0) for source in sources), 1)
+        longest: dict[Run, float] = {}
+        for record in found:  # maybe several parts of a run
+            spent = record.provenance.get("seconds", 0)
+            longest[record.run] = max(spent, longest.get(record.run, 0))
+        data["training_seconds"] = round(sum(longest.values()), 1)
         dates = sorted(source["date"] for source in sources if "date" in source)
         data["trained_between"] = [dates[0], dates[-1]] if dates else []
         return cls(data | {"seconds": round(seconds, 1), "date": records.utc_now()})
@@ -45,13 +59,13 @@ class Provenance:
     def lines(self) -> list[tuple[str, str]]:
         """What the table shows: names and values as text."""
         data = self.data
-        asked = f"{data['steps']:,} steps"
-        if data["stop_at"] is not None:
-            asked += f", or until {100 * data['stop_at']:g} % of the validation set is right"
         counts = f"{data['runs']}: {data['read']} read from records, {data['trained']} trained"
         counts += f", {data['missing']} missing" if data["missing"] else ""
         lines = [("profile", data["profile"])] if data["profile"] else []
-        lines += [("runs", counts), ("followed for", asked)]
+        lines.append(("runs", counts))
+        if data["missing"]:
+            lines.append(("to get the rest", self._remedy()))
+        lines.append(("followed for", "; ".join(_in_words(**asked) for asked in data["asked"])))
         for name in SHARED:
             value = data[name]
             lines.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
@@ -59,8 +73,15 @@ class Provenance:
         lines.append(("trained on", " to ".join(dict.fromkeys(days))))
         return [*lines, ("training time", f"{data['training_seconds']:,.0f} s, run by run")]
 
+    def _remedy(self) -> str:
+        """How to have the runs that are missing trained."""
+        profile, notebook = self.data["profile"], self.data["notebook"]
+        if profile and notebook:
+            return f"grokking sweep {notebook} --profile {profile}"
+        return "call sweep again without a time limit"
+
     def __str__(self) -> str:
-        return "\n".join(f"{name:<14}{value}" for name, value in self.lines())
+        return "\n".join(f"{name:<17}{value}" for name, value in self.lines())
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         cell = '<{0} style="text-align: left">{1}</{0}>'.format
@@ -75,3 +96,9 @@ def _shared(values: Iterable[Any]) -> Any:
     """The one value of all, or the list of different ones; None of none."""
     different = list(dict.fromkeys(values))
     return different[0] if len(different) == 1 else different or None
+
+
+def _in_words(steps: int, stop_at: float | None) -> str:
+    """How far runs were followed."""
+    until = "" if stop_at is None else f", or until {100 * stop_at:g} % of the validation set is right"
+    return f"{steps:,} steps{until}"

@@ -32,31 +32,58 @@ class Records(list[Record]):
 
     Attributes
     ----------
-    n_read, n_trained : int
-        Runs that were on record, and runs that were trained for this.
+    asked : tuple of (int, float or None)
+        `steps`, rounded up to the evaluation grid, and `stop_at`; several where parts were joined.
+    read, trained : set of str
+        Keys of the runs that were on record, and of those that were trained for this.
     missing : list of Run
         Runs that the time limit left without an answer; their records are not in the list.
     unwritten : list of Record
         Those of them that could not be written to the records folder.
     seconds : float
         What the call took.
-    steps, stop_at
-        What was asked, `steps` rounded up to the evaluation grid.
     """
 
-    def __init__(self, records: Iterable[Record] = (), *, steps: int, stop_at: float | None):
+    def __init__(self, records: Iterable[Record] = (), *, asked: Iterable[tuple[int, float | None]]):
         super().__init__(records)
-        self.steps, self.stop_at = steps, stop_at
-        self.n_read = self.n_trained = 0
+        self.asked = tuple(dict.fromkeys(asked))
+        self.read: set[str] = set()
+        self.trained: set[str] = set()
         self.missing: list[Run] = []
         self.unwritten: list[Record] = []
         self.seconds = 0.0
 
+    @classmethod
+    def joined(cls, parts: Iterable[Records]) -> Records:
+        """The records of some sweeps, one part after the other.
+
+        A run of several parts counts once: as missing where a part misses it, else as trained where a part
+        has trained it.
+        """
+        parts = list(parts)
+        whole = cls((record for part in parts for record in part), asked=(a for p in parts for a in p.asked))
+        whole.missing = list(dict.fromkeys(run for part in parts for run in part.missing))
+        missing = {key_of(run) for run in whole.missing}
+        whole.trained = set[str]().union(*(part.trained for part in parts)) - missing
+        whole.read = set[str]().union(*(part.read for part in parts)) - missing - whole.trained
+        whole.unwritten = [record for part in parts for record in part.unwritten]
+        whole.seconds = sum(part.seconds for part in parts)
+        return whole
+
+    @property
+    def n_read(self) -> int:
+        """Runs that were on record."""
+        return len(self.read)
+
+    @property
+    def n_trained(self) -> int:
+        """Runs that were trained for this."""
+        return len(self.trained)
+
     def provenance(self) -> Provenance:
         """Where these numbers come from, shown as a table in a notebook."""
-        counts = {"read": self.n_read, "trained": self.n_trained, "missing": len(self.missing)}
-        asked = {"steps": self.steps, "stop_at": self.stop_at}
-        return Provenance.of(self, counts | asked, self.seconds)
+        counts = {"read": self.n_read, "trained": self.n_trained, "missing": len(set(self.missing))}
+        return Provenance.of(self, counts, self.asked, self.seconds)
 
 
 class Stopped(KeyboardInterrupt):
@@ -241,10 +268,15 @@ class Work:
     must_write: bool = False
     answers: dict[str, Record] = field(default_factory=dict)  # by key
     left: dict[str, Run] = field(default_factory=dict)
-    n_read: int = 0
+    was_read: set[str] = field(default_factory=set)  # keys of the answers that were on record
     unwritten: list[Record] = field(default_factory=list)
     complaint: str = ""
     n_threads: int = field(default_factory=torch.get_num_threads)  # of what is computed at an end
+
+    @property
+    def n_read(self) -> int:
+        """Answers that were on record."""
+        return len(self.was_read)
 
     def read(self, runs: Iterable[Run]) -> None:
         """Answer from the records what can be answered; the others are left."""
@@ -256,9 +288,8 @@ class Work:
             if record is None:
                 self.left[key] = run
                 continue
-            self.answers[key] = record
-            self.left.pop(key, None)
-            self.n_read += 1
+            self.take(record)
+            self.was_read.add(key)
 
     def compute(self, runs: Iterable[Run], stop: Callable[[], bool]) -> None:
         """Answer what weights on record answer, once what else is to be kept is computed from them."""
@@ -275,7 +306,7 @@ class Work:
             known = {name: held[1] for name, held in has if held}
             missing = [name for name in question.keep if name not in known]
             new = self.measured(missing, run, torch.from_numpy(record.kept["weights"]["parameters"]))
-            self.n_read += 1
+            self.was_read.add(key_of(run))
             self.take(replace(record, kept=known | new))
             try:
                 store.write_kept(replace(record, kept=new))
@@ -368,7 +399,7 @@ class Work:
             elif self.question.keep and past.last_step != trajectory.step:
                 trajectories.append(Trajectory(run))  # the weights are no longer those of that step
             else:
-                self.n_read += 1
+                self.was_read.add(key_of(run))
                 self.answered(self.with_kept(past))
         self.bar.started(trajectories)
         return trajectories
@@ -433,13 +464,10 @@ class Work:
     def records(self, runs: Sequence[Run], seconds: float) -> Records:
         """The answers in the order asked for."""
         found = [(run, self.answers.get(key_of(run))) for run in runs]
-        records = Records(
-            (replace(record, run=run) for run, record in found if record),
-            steps=self.question.steps,
-            stop_at=self.question.stop_at,
-        )
+        asked = [(self.question.steps, self.question.stop_at)]
+        records = Records((replace(record, run=run) for run, record in found if record), asked=asked)
         records.missing = [run for run, record in found if record is None]
-        records.n_read, records.n_trained = self.n_read, len(self.answers) - self.n_read
+        records.read, records.trained = self.was_read, set(self.answers) - self.was_read
         records.seconds = round(seconds, 3)
         records.unwritten = self.unwritten
         return records

@@ -62,7 +62,7 @@ class Report:
     """What a worker gives back."""
 
     records: tuple[Record, ...]  # the answers, so that a slow file system does not hide them
-    n_read: int  # those of them that others had trained meanwhile
+    read: frozenset[str]  # keys of those of them that others had trained meanwhile
     complaint: str  # why something could not be written, or nothing
 
 
@@ -75,7 +75,9 @@ def perform(task: Task) -> Report:
     if work.left and not stop():
         work.begin()
         work.train(stop, task.width, task.checkpoint_seconds)
-    return Report(records=tuple(work.answers.values()), n_read=work.n_read, complaint=work.complaint)
+    return Report(
+        records=tuple(work.answers.values()), read=frozenset(work.was_read), complaint=work.complaint
+    )
 
 
 class Gone:
@@ -174,7 +176,7 @@ def _settle(work: Work, task: Task, future: Future[Report]) -> Task | None:
             if key_of(record.run) in work.left:
                 work.bar.found(record)
                 work.answered(record)
-        work.n_read += report.n_read
+        work.was_read |= report.read
         if report.complaint:
             work.complain(report.complaint)
         left = tuple(run for run in task.runs if key_of(run) in work.left)

@@ -121,7 +121,8 @@ def test_only_what_is_new_is_trained(begun):
 
 def test_steps_are_rounded_up_to_an_evaluation():
     records = sweep(runs(1), 101)
-    assert records[0].last_step == records.steps == 110
+    assert records[0].last_step == 110
+    assert records.asked == ((110, None),)
 
 
 def test_longer_record_answers_shorter_questions(begun):
@@ -345,17 +346,44 @@ def test_wrong_questions_name_the_argument(how, said):
 def test_provenance_is_data_and_a_table():
     bundle = sweep(runs(2), 100).provenance()._repr_mimebundle_()
     data = bundle["application/vnd.grokking.provenance+json"]
-    assert (data["read"], data["trained"], data["runs"], data["steps"], data["stop_at"]) == (
-        0,
-        2,
-        2,
-        100,
-        None,
-    )
+    assert (data["read"], data["trained"], data["runs"], data["missing"]) == (0, 2, 2, 0)
+    assert data["asked"] == [{"steps": 100, "stop_at": None}]
     assert {"device", "precision", "package", "source", "torch", "seconds", "date"} <= set(data)
     assert "2 trained" in bundle["text/plain"]
     assert "<table>" in bundle["text/html"]
     assert sweep([], 10).provenance().data["runs"] == 0
+
+
+def test_joined_parts_keep_their_order_and_count_a_run_once():
+    zero, one, two = runs(3)
+    sweep([zero], 300)
+    parts = [sweep([zero, one], 50), sweep([two, one], 100, stop_at=0.99), sweep([zero], 10)]
+    parts[1].missing, parts[1].unwritten = [zero], [parts[1][0]]
+    joined = Records.joined(parts)
+    assert [(r.run.seed, r.last_step) for r in joined] == [(0, 50), (1, 50), (2, 100), (1, 100), (0, 10)]
+    assert (joined.n_read, joined.n_trained, joined.missing) == (0, 2, [zero])
+    assert joined.unwritten == [parts[1][0]]
+    assert joined.seconds == sum(part.seconds for part in parts)
+    assert joined.asked == ((50, None), (100, 0.99), (10, None))
+    table = str(joined.provenance())
+    assert "50 steps; 100 steps, or until 99 % of the validation set is right; 10 steps" in table
+    assert "2: 0 read from records, 2 trained, 1 missing" in table
+    spent = sum(max(r.provenance["seconds"] for r in joined if r.run == run) for run in (zero, one, two))
+    assert joined.provenance().data["training_seconds"] == round(spent, 1)
+    assert (len(Records.joined([])), Records.joined([]).asked) == (0, ())
+
+
+def test_provenance_says_how_to_get_what_is_missing(monkeypatch):
+    records = sweep(runs(1), 50)
+    for name in ("PROFILE", "NOTEBOOK"):
+        monkeypatch.delenv(f"GROKKING_{name}", raising=False)
+    assert "to get the rest" not in str(records.provenance())
+    records.missing = runs(2)[1:]
+    assert "to get the rest  call sweep again without a time limit" in str(records.provenance())
+    monkeypatch.setenv("GROKKING_PROFILE", "laptop")
+    monkeypatch.setenv("GROKKING_NOTEBOOK", "fig2_optimizers")
+    told = "grokking sweep fig2_optimizers --profile laptop"
+    assert f"to get the rest  {told}" in str(records.provenance())
 
 
 def test_bar_counts_runs_and_leaves_nothing_behind(capsys):
@@ -394,7 +422,7 @@ def test_time_limit_keeps_everything_and_says_what_is_missing(begun, alone):
     assert all(t.step > 0 for t in kept)
     last = kept[0].step + 100
     again = sweep(runs(2), last)
-    assert begun[2:] == [(t.run.seed, t.step) for t in kept if t.step < again.steps]
+    assert begun[2:] == [(t.run.seed, t.step) for t in kept if t.step < again[0].last_step]
     assert_same(again, alone(runs(2), last))
 
 
