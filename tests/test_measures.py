@@ -56,7 +56,7 @@ def test_summary_has_a_row_a_run_and_missing_ones_last():
     assert table["batch_size"].tolist() == ["None", "full", "full"]
     assert table["split_seed"].tolist() == [pd.NA, 1, 2]
     assert table["beta2"].tolist() == [0.98] * 3
-    assert table["n_train"].tolist() == [61, 7200, 7200]
+    assert table["n_train"].tolist() == [60, 7200, 7200]
     assert table["train_steps"].tolist() == [1, pd.NA, pd.NA]
     assert table["validation_steps"].tolist() == [2, pd.NA, pd.NA]
     assert table["validation_kept"].tolist() == [10, pd.NA, pd.NA]
