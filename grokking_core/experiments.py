@@ -300,7 +300,7 @@ def fig3_embeddings(
     seeds: Sequence[int] = (0, 1),
     addition_steps: int = 4000,
     product_steps: int = 6000,
-    stop_at: float | None = 0.99,
+    stop_at: float | None = 1.0,
 ) -> Plan:
     """Figure 3: output rows of x+y and of S5 product, with and without weight decay."""
     setting = {"p": p, "n": n, "lr": lr, "d_model": d_model, "n_heads": n_heads}
