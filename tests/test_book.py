@@ -2,7 +2,10 @@ import ast
 import json
 import re
 import shutil
+from collections import abc
+from inspect import signature
 from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
 
 import nbformat
 import pytest
@@ -10,7 +13,9 @@ import yaml
 
 from book import build, parameters
 from book.parameters import WrongUse
+from grokking_core.experiments import EXPERIMENTS, READING, plan
 from grokking_core.record import utc_now
+from grokking_core.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = build.Places(ROOT).notebooks()
@@ -614,15 +619,24 @@ def test_profile_fits_the_notebooks(profile):
     assert [job.name for job in build.plan(build.Places(ROOT), profile, "")] == list(NOTEBOOKS)
 
 
-def test_every_notebook_is_in_the_table_of_contents():
+@pytest.mark.parametrize("profile", build.complete_profiles(build.Places(ROOT)))
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_profile_called_complete_has_all_its_records(profile, name, tmp_path):
+    shipped = Store(tmp_path, ROOT / "book" / "records")
+    assert plan(name, profile).read(shipped).missing == []
+
+
+def test_table_of_contents_has_every_notebook_the_figures_in_the_papers_order():
     toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
-    files = {chapter["file"] for part in toc["parts"] for chapter in part["chapters"]}
-    for path in NOTEBOOKS.values():
-        assert str(path.relative_to(ROOT / "book").with_suffix("")) in files
+    files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    assert {str(path.relative_to(ROOT / "book").with_suffix("")) for path in NOTEBOOKS.values()} <= {*files}
+    figures = [Path(file).name for file in files if Path(file).name in EXPERIMENTS]
+    assert figures == [name for name in EXPERIMENTS if name in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_is_short_and_has_no_outputs(name):
+    nbformat.validate(nbformat.read(NOTEBOOKS[name], as_version=nbformat.NO_CONVERT))
     cells = build.code_cells(NOTEBOOKS[name])
     assert len(cells) <= 12
     for cell in cells:
@@ -630,6 +644,7 @@ def test_notebook_is_short_and_has_no_outputs(name):
         assert len(source.splitlines()) <= 15, source
         assert cell["outputs"] == []
         assert cell["execution_count"] is None
+        assert cell["id"]  # notebook format 4.5, as that of the cell that is injected
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < 5, node.name
@@ -643,11 +658,43 @@ def test_notebook_keeps_the_order_title_parameters_sweep_provenance(name):
     tags = [cell["metadata"].get("tags", []) for cell in code]
     assert [("parameters" in tag) for tag in tags] == [True] + [False] * (len(code) - 1)
     sources = ["".join(cell["source"]) for cell in code]
-    assert sum("sweep(" in source for source in sources) == 1
-    assert "provenance()" in sources[-1]
+    trains = name in EXPERIMENTS  # the others read
+    assert sum("sweep(" in source for source in sources) == trains
+    assert "provenance" in sources[-1]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebook_explains_every_parameter(name):
+def test_notebook_explains_every_parameter_or_why_it_has_none(name):
     known = parameters.read_parameters(NOTEBOOKS[name])
     assert [p.name for p in known.values() if not p.help] == []
+    assert known or "".join(build.code_cells(NOTEBOOKS[name])[0]["source"]).startswith("# ")
+
+
+def kind_of_hint(hint):
+    """An experiment's annotation as that of a notebook's parameter, which holds literals."""
+    inner = [kind_of_hint(each) for each in get_args(hint)]
+    if get_origin(hint) in (abc.Sequence, abc.Mapping):
+        kind = "list" if len(inner) == 1 else "dict"
+        return f"{kind}[{', '.join(inner)}]"
+    return " | ".join(inner) or ("None" if hint is type(None) else hint.__name__)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_has_the_parameters_of_its_experiment(name):
+    known = parameters.read_parameters(NOTEBOOKS[name])
+    if name not in EXPERIMENTS:
+        assert set(known) <= set(READING)
+        return
+    hints = get_type_hints(EXPERIMENTS[name])
+    asked = {key: known[key].kind for key in known if key not in READING}
+    assert asked == {key: kind_of_hint(hints[key]) for key in signature(EXPERIMENTS[name]).parameters}
+    assert {key: known[key].kind for key in known if key in READING} == {
+        key: kind_of_hint(kind) for key, kind in READING.items() if key in known
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name in EXPERIMENTS])
+def test_notebook_has_the_defaults_of_its_experiment(name):
+    known = parameters.read_parameters(NOTEBOOKS[name])
+    for key, parameter in signature(EXPERIMENTS[name]).parameters.items():
+        assert known[key].default == parameters.fit(parameter.default, known[key].kind), key
