@@ -223,6 +223,30 @@ def medians(
     return pd.DataFrame(rows, pd.Index(index, name=by), columns)
 
 
+def gaps(table: pd.DataFrame, by: str | list[str] = "train_fraction") -> pd.DataFrame:
+    """Kaplan-Meier medians of the gaps (see `gap`) of groups of runs, a row each (section 3.1, claim C5).
+
+    A run that is censored in validation has a gap above `followed / train_steps`; one that is censored in
+    training has none, and is left out.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of `summary`.
+    by : str or list of str
+        Columns that make the groups, then the index.
+
+    Returns
+    -------
+    DataFrame
+        Columns value, low, high (factors), n, reached: the last two are counts of runs.
+    """
+    fitted = pd.DataFrame(table[_floats(table["train_steps"]) > 0])
+    train = fitted["train_steps"].astype("Float64")
+    factors = {name: fitted[name] / train for name in ("validation_steps", "followed")}
+    return medians(fitted.assign(**factors), by)
+
+
 def _median_of(curve: Any) -> float:
     time, alive = curve.quantiles, curve.probabilities
     half = np.isclose(alive, 0.5)

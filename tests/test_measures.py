@@ -378,6 +378,21 @@ def test_gap_of_a_censored_run_is_none(validation, train):
     assert measures.gap(made_up(validation, train)) is None
 
 
+def test_gaps_are_medians_that_take_censored_validation_for_later():
+    table = table_of([0.3] * 3 + [0.4] * 3, [None, None, 90, 20, 30, 40], followed=100, split_seed=1)
+    table["train_steps"] = pd.array([20, None, 10, 10, 20, None], dtype="Int64")
+    found = measures.gaps(table)
+    assert found.index.tolist() == [0.3, 0.4]
+    assert found["value"].tolist() == [9, 1.75]  # 5 and more, 9; 2, 1.5
+    assert found[["n", "reached"]].to_numpy().tolist() == [[2, 1], [2, 2]]
+
+
+def test_gap_of_one_run_is_its_own():
+    r = made_up([0, 0, 0, 0, 1, 0.9], train=[0, 0, 1, 0, 1, 1])
+    assert measures.gaps(measures.summary([r]))["value"].tolist() == [measures.gap(r)]
+    assert measures.gaps(measures.summary([])).empty
+
+
 @pytest.mark.parametrize(
     ("validation", "expected"),
     [
