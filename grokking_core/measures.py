@@ -428,6 +428,38 @@ def _sufficient(table: pd.DataFrame, threshold: float, column: str) -> dict[floa
     return {float(f): bool(np.median(best[fraction == f]) >= threshold) for f in np.unique(fraction)}
 
 
+def pairs(table_a: pd.DataFrame, table_b: pd.DataFrame, column: str = "best_validation") -> pd.DataFrame:
+    """Runs of two groups side by side, where both have one of the same training fraction and seed.
+
+    Such runs have the same split of the table, so that their difference is that of the groups.
+
+    Parameters
+    ----------
+    table_a, table_b : DataFrame
+        Rows of `summary`.
+    column : str
+        A column of numbers. Pairs of which one run is missing or, for steps, censored are left out.
+
+    Returns
+    -------
+    DataFrame
+        Index train_fraction, seed; columns a, b.
+
+    Raises
+    ------
+    ValueError
+        If a group has two runs of one fraction and seed.
+    """
+    on, sides = ["train_fraction", "seed"], {}
+    for name, table in (("a", table_a), ("b", table_b)):
+        twice = table.loc[table.duplicated(on), on].to_numpy()
+        if len(twice):
+            told = f"train_fraction={twice[0, 0]}, seed={twice[0, 1]:.0f}"
+            raise ValueError(f"table_{name} has two runs with {told}; give one")
+        sides[name] = table.set_index(on)[column].astype("Float64").astype("float64")
+    return pd.concat(sides, axis="columns", join="inner").dropna()
+
+
 # -------------------------------------------------------------------------------------------------
 # One run
 

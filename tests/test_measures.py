@@ -363,6 +363,33 @@ def test_fraction_needed_refuses_wrong_arguments():
         measures.fraction_needed(table.assign(operation=["x+y", "x-y"]))
 
 
+def paired(values, seeds=(0, 1), column="best_validation"):
+    rows = [(f, seed, v) for f, several in values.items() for seed, v in zip(seeds, several, strict=False)]
+    return pd.DataFrame(rows, columns=["train_fraction", "seed", column])
+
+
+def test_pairs_are_of_one_fraction_and_seed():
+    a, b = paired({0.3: [0.1, 0.2], 0.5: [1.0, 0.9]}), paired({0.5: [0.8, 0.7], 0.6: [1.0]})
+    both = measures.pairs(a, b.sample(frac=1, random_state=1))
+    assert both.loc[0.5, ["a", "b"]].to_numpy().tolist() == [[1.0, 0.8], [0.9, 0.7]]
+    assert len(both) == 2
+    assert measures.pairs(b, a)["b"].equals(both["a"])
+
+
+def test_pairs_leave_out_what_is_missing_or_censored():
+    a = paired({0.3: [0.1, NAN], 0.5: [1.0, 0.9]})
+    assert list(measures.pairs(a, a).index) == [(0.3, 0), (0.5, 0), (0.5, 1)]
+    steps = paired({0.3: [100, None]}, column="validation_steps").astype({"validation_steps": "Int64"})
+    assert measures.pairs(steps, steps, "validation_steps").to_numpy().tolist() == [[100.0, 100.0]]
+    assert measures.pairs(a, a.iloc[:0]).empty
+
+
+def test_pairs_refuse_two_runs_of_one_seed():
+    a = paired({0.3: [0.1, 0.2]})
+    with pytest.raises(ValueError, match=r"table_b has two runs with train_fraction=0.3, seed=1; give one"):
+        measures.pairs(a, paired({0.3: [0.1, 0.2]}, seeds=(1, 1)))
+
+
 # One run.
 
 
