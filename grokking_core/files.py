@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import secrets
+import time
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,13 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 FORMAT = 1  # of the files, raised when older code could not read them
+POLL_SECONDS = 0.2  # between two looks at a lock that another process holds
 
 Meta = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -130,6 +138,50 @@ def read(path: Path) -> tuple[Meta, Arrays] | None:
     except Damaged as error:
         set_aside(path, str(error), before)
         return None
+
+
+@contextlib.contextmanager
+def locked(path: Path, stop: Callable[[], bool], told: Callable[[], None]) -> Iterator[bool]:
+    """Hold the lock of a file, which one process holds at a time; gives whether it had to be waited for.
+
+    It is done without where there are no such locks, or no such file can be made, and once `stop` says so.
+    The kernel takes it from a process that dies.
+
+    Parameters
+    ----------
+    stop : callable
+        Asked while waiting; once it says true, waiting ends.
+    told : callable
+        Called once, if another process holds the lock.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError:
+        handle = None
+    waited = False
+    try:
+        while handle is not None and _is_held(handle) and not stop():
+            if not waited:
+                told()
+            waited = True
+            time.sleep(POLL_SECONDS)
+        yield waited
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _is_held(handle: int) -> bool:
+    """Whether another process holds the lock of an open file; if not, this one does from now on."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without such locks
+        return False
+    return False
 
 
 def set_aside(path: Path, why: str, seen: os.stat_result | None = None) -> None:

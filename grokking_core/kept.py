@@ -17,7 +17,6 @@ from grokking_core import data, model
 from grokking_core.files import Arrays
 from grokking_core.run import Run
 
-N_SUBSPACES = 3  # in which sharpness is measured
 _BLOCK = 1024  # equations answered at once
 _UNDEFINED = -1  # the answer of a network whose logits are not finite
 
@@ -48,12 +47,11 @@ def answers(run: Run, parameters: Tensor) -> Arrays:
 
 
 def sharpness(run: Run, parameters: Tensor) -> Arrays:
-    """Return `phi` and `released` of `sharpness.measure`, (N_SUBSPACES,); NaN if a weight is not finite."""
+    """Return `phi` and `released` of `sharpness.measure`, one a subspace; NaN if it diverged."""
     from grokking_core import sharpness  # needs scipy, which training does not
 
-    if not parameters.isfinite().all():
-        return {name: np.full(N_SUBSPACES, np.nan) for name in ("phi", "released")}
-    return sharpness.measure(run, parameters, N_SUBSPACES)
+    with np.errstate(invalid="ignore", over="ignore"):  # of weights that are not finite
+        return sharpness.measure(run, parameters)
 
 
 KEPT: dict[str, Callable[[Run, Tensor], Arrays]] = {

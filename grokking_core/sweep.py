@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
+import sys
 import time
 import warnings
 from collections import defaultdict
@@ -15,14 +18,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from grokking_core import engine, estimate, kept, schedule
+from grokking_core import engine, estimate, files, kept, schedule
 from grokking_core.engine import Trajectory
 from grokking_core.files import Arrays, RecordWarning, StoreError
 from grokking_core.progress import Bar, Stop
 from grokking_core.provenance import Provenance
 from grokking_core.record import Record, utc_now
 from grokking_core.run import Run
-from grokking_core.store import Store, key_of
+from grokking_core.store import LOCK, Store, key_of
 
 PROCESS_STARTED = utc_now()
 
@@ -158,6 +161,8 @@ def sweep(
 
     Every run that ends is on record at once, and every run under way each `checkpoint_seconds`. After
     Ctrl-C, SIGTERM or a power cut the same call goes on from there and ends with the same numbers.
+    Sweeps on one device for one records folder take turns, also those of different processes: each has the
+    device to itself, and reads what the others have trained.
 
     Parameters
     ----------
@@ -216,24 +221,29 @@ def sweep(
     with Stop(minutes) as stop:
         if executor is None:
             work.compute(work.left.values(), stop)
-        if work.left:
-            work.begin(1 if executor is None else getattr(executor, "n_devices", 0))
-            if executor is None:
-                work.train(stop, **training)
-            else:
-                from grokking_core import workers
+            work.train_in_turn(stop, **training)
+        elif work.left:
+            from grokking_core import workers
 
-                workers.train(work, executor, stop, device=where, **training)
+            workers.train(work, executor, stop, device=where, **training)
     records = work.records(runs, time.monotonic() - started)
     if stop.signal is not None:
-        kept = f"{len(records)} of {len(runs)} runs are on record in {store.folder}"
-        raise Stopped(f"stopped; {kept}, the others go on from their checkpoints", records)
+        done = f"{len(records)} of {len(runs)} runs are on record in {store.folder}"
+        raise Stopped(f"stopped; {done}, the others go on from their checkpoints", records)
     return records
 
 
 def default_device() -> str:
     """The device that trains where none is named."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_name(device: str) -> str:
+    """A device's name that no other has, on this machine or on others; letters, digits and - only."""
+    name = f"{platform.node()}-{torch.device(device).type}"
+    if name.endswith("-cuda"):
+        name += f"-{torch.cuda.get_device_properties(device).uuid}"  # its number is another elsewhere
+    return re.sub(r"[^0-9A-Za-z]+", "-", name)
 
 
 def _check(runs: list[Run], stop_at: float | None, minutes: float | None, device: str | None) -> None:
@@ -346,8 +356,8 @@ class Work:
                 self.bar.found(record)
         self.bar.show()
 
-    def begin(self, n_devices: int = 1) -> None:
-        """Check what can be checked, say how long it will take on devices like this, show the bar."""
+    def check(self, n_devices: int = 1) -> None:
+        """Complain now of what would fail after training, on devices like this if on any that is known."""
         kept.prepare(self.question.keep)
         for run in self.left.values() if n_devices else ():
             engine.check_precision(run, torch.device(self.device))
@@ -355,10 +365,31 @@ class Work:
             self.store.check_writable()
         except StoreError as error:
             self.complain(error)
+
+    def begin(self, n_devices: int = 1) -> None:
+        """Say how long it will take on devices like this, show the bar."""
         if self.progress and n_devices:
             estimate.announce(list(self.left.values()), self.question.steps, self.device, n_devices)
         self.bar = Bar(self, disable=not self.progress)
         self.bar.show()
+
+    def train_in_turn(self, stop: Callable[[], bool], **how: Any) -> None:
+        """Train what is left on this device, once no other process trains there for the same records."""
+
+        def told() -> None:
+            others = f"another process trains on {self.device} for {self.store.folder}"
+            print(f"{others}: waiting, to read what it has trained", file=sys.stderr, flush=True)
+
+        if not self.left:
+            return
+        self.check()
+        name = f".training-{device_name(self.device)}{LOCK}"
+        with files.locked(self.store.folder / name, stop, told) as waited:
+            if waited:
+                self.read(list(self.left.values()))
+            if self.left and not stop():
+                self.begin()
+                self.train(stop, **how)
 
     def train(self, stop: Callable[[], bool], width: int | None, checkpoint_seconds: float | None) -> None:
         """Train what is left on this device, group by group."""

@@ -73,6 +73,7 @@ def perform(task: Task) -> Report:
     work = Work(task.question, Store(task.folder, task.shipped), device, progress=False)
     work.read(task.runs)
     if work.left and not stop():
+        work.check()
         work.begin()
         work.train(stop, task.width, task.checkpoint_seconds)
     return Report(
@@ -112,6 +113,9 @@ def train(
     StoreError
         If the records folder cannot be written.
     """
+    n_devices = getattr(executor, "n_devices", 0)
+    work.check(n_devices)
+    work.begin(n_devices)
     going = work.store.folder.absolute() / f".{os.getpid()}-{time.time_ns()}.going"
     files.write(going, b"")
     form = Task(

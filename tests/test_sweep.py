@@ -28,6 +28,7 @@ TINY = {
     "d_model": 16,
     "n_layers": 1,
 }
+sweeping = import_module("grokking_core.sweep")
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(["grokking_core.workers"])
 
@@ -273,7 +274,7 @@ def test_fresh_trains_everything_again_but_nothing_twice(begun, monkeypatch):
     sweep(runs(1), 100)
     assert sweep(runs(1), 100, fresh=True).n_trained == 1
     start = utc_now()
-    monkeypatch.setattr(import_module("grokking_core.sweep"), "PROCESS_STARTED", start)
+    monkeypatch.setattr(sweeping, "PROCESS_STARTED", start)
     for fresh, trained in (("1", 1), ("1", 0), ("0", 0), (start, 0), ("2999-01-01", 1)):
         monkeypatch.setenv("GROKKING_FRESH", fresh)
         assert sweep(runs(1), 100).n_trained == trained
@@ -540,6 +541,107 @@ def test_folder_that_vanishes_meanwhile_is_made_again(monkeypatch, tmp_path):
     assert Store().usage()["record"][0] == 1
 
 
+# Turns of several processes
+
+
+def _sweep_in_a_process(folder: Path, steps: int) -> None:
+    sweep(runs(2), steps, store=folder, checkpoint_seconds=0.05, progress=False)
+
+
+def _hold(path: Path, seconds: float) -> None:
+    with files.locked(path, lambda: False, lambda: None):
+        path.with_name("held").touch()
+        time.sleep(seconds)
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Starts another process, and comes back once it has made a file."""
+    started = []
+
+    def start(target, *arguments, until: str):
+        (tmp_path / "own").mkdir(exist_ok=True)
+        process = CONTEXT.Process(target=target, args=arguments)
+        process.start()
+        started.append(process)
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "own").glob(until)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
+
+
+def lock() -> Path:
+    return Store().folder / f".training-{sweeping.device_name('cpu')}.lock"
+
+
+def test_what_another_process_trains_is_waited_for_and_read(begun, other, capfd):
+    process = other(_sweep_in_a_process, Store().folder, 1500, until="*.checkpoint.*")
+    records = sweep(runs(3), 1500)
+    process.join()
+    assert process.exitcode == 0
+    assert (records.n_read, records.n_trained) == (2, 1)
+    assert begun == [(2, 0)]
+    assert capfd.readouterr().err.count(f"another process trains on cpu for {Store().folder}: waiting") == 1
+    assert set(Store().usage()) == {"record"}
+    assert not [entry for entry in Store().verify() if entry.trouble]
+
+
+def test_turn_of_a_killed_process_is_free(other, alone, capfd):
+    process = other(_sweep_in_a_process, Store().folder, 10**5, until="*.checkpoint.*")
+    killer = threading.Timer(1.0, process.kill)
+    killer.start()
+    waited = sweep(runs(2), 10, minutes=1)
+    killer.join()
+    assert "waiting" in capfd.readouterr().err
+    assert_same(waited, alone(runs(2), 10))
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGINT])
+def test_waiting_for_a_turn_ends_with_the_time_and_with_signals(begun, other, number):
+    other(_hold, lock(), 60.0, until="held")
+    if number is None:
+        assert sweep(runs(2), 50, minutes=0.5 / 60).missing == runs(2)
+    else:
+        threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+        with pytest.raises(Stopped, match="0 of 2 runs are on record"):
+            sweep(runs(2), 50)
+    assert begun == []
+
+
+def test_records_are_read_and_computed_without_a_turn(other, capfd):
+    sweep(runs(1), 50, keep=("weights",))
+    other(_hold, lock(), 60.0, until="held")
+    assert sweep(runs(1), 50, keep=("answers",)).n_read == 1
+    assert "waiting" not in capfd.readouterr().err
+
+
+def test_other_folders_and_workers_do_not_wait(other, tmp_path):
+    other(_hold, lock(), 60.0, until="held")
+    assert sweep(runs(1), 50, store=tmp_path / "elsewhere").n_trained == 1
+    with ProcessPoolExecutor(1, CONTEXT) as executor:
+        assert sweep(runs(1), 50, executor=executor).n_trained == 1
+
+
+def _refuse(*_: object) -> None:
+    raise OSError(95, "Operation not supported")
+
+
+@pytest.mark.parametrize("lacking", ["fcntl", "flock", "file"])
+def test_training_goes_on_where_there_are_no_locks(monkeypatch, lacking):
+    if lacking == "fcntl":
+        monkeypatch.setattr(files, "fcntl", None)
+    elif lacking == "flock":
+        monkeypatch.setattr(files.fcntl, "flock", _refuse)
+    else:
+        lock().mkdir(parents=True)
+    assert sweep(runs(1), 50).n_trained == 1
+
+
 # Other processes
 
 
@@ -550,7 +652,7 @@ def _shared(executor: Executor, alone) -> None:
     assert (records.n_read, records.n_trained) == (1, 6)
     assert_same(records, alone(some, 100))
     assert sweep(some, 100, executor=executor).n_read == 7
-    assert not list(Store().folder.glob(".*"))
+    assert set(Store().usage()) == {"record"}
 
 
 def test_any_executor_trains(alone):
