@@ -108,27 +108,25 @@ LABELS = {
 def styles(values: Iterable[Key]) -> dict[Key, Style]:
     """The look of each of the values of a column, or labels of groups.
 
-    Names from `STYLES` have their own; whole numbers, such as counts of outliers, a sequential colour
-    that depends on the number alone (0 is dark, 3,000 or more light); all else takes turns.
+    Names from `STYLES` have their own. Whole numbers, such as counts of outliers, have a sequential colour
+    and a marker that depend on the number alone: 0 is dark, 3,000 or more light. All else takes turns.
     """
-    others = cycle(OTHERS)
-    found = {}
-    for i, value in enumerate(values):
-        if isinstance(value, int | np.integer):
-            found[value] = Style(_sequential(int(value)), "oDs^vP*Xph"[i % 10])
-        else:
-            found[value] = STYLES.get(str(value)) or next(others)
+    others, found = cycle(OTHERS), {}
+    for value in values:
+        counted = isinstance(value, int | np.integer)
+        found[value] = _counted(int(value)) if counted else STYLES.get(str(value)) or next(others)
     return found
+
+
+def _counted(value: int) -> Style:
+    height = math.log10(value) if value > 0 else -1
+    colour = mpl.colormaps["viridis"](0.88 * min((height + 1) / (math.log10(3000) + 1), 1))
+    return Style(to_hex(colour), "oDs^vP*Xph"[max(0, round(2 * height) + 1) % 10])
 
 
 def coset(label: int) -> Style:
     """The look of coset or residue number `label`: 72 that differ, neighbours in both colour and marker."""
     return Style(COSETS[label % 8], "oDs^vP*Xp"[label % 9])
-
-
-def _sequential(value: int) -> str:
-    share = 0 if value <= 0 else (1 + math.log10(value)) / (1 + math.log10(3000))
-    return to_hex(mpl.colormaps["viridis"](0.88 * min(share, 1)))
 
 
 # -------------------------------------------------------------------------------------------------
@@ -157,10 +155,10 @@ def centred(ax: Axes, at: tuple[float, float], text: str, ink: str, size: float 
     ax.text(*at, text, color=ink, fontsize=size, ha="center", va="center_baseline", **more)
 
 
-def noted(ax: Axes, shown: Sized) -> Axes:
+def noted(ax: Axes, shown: Sized, size: float = NORMAL) -> Axes:
     """The axes, with a note in the middle if there was nothing to show."""
     if not len(shown):
-        centred(ax, (0.5, 0.5), "nothing on record yet", GREY, NORMAL, transform=ax.transAxes)
+        centred(ax, (0.5, 0.5), "nothing on record yet", GREY, size, transform=ax.transAxes)
     return ax
 
 

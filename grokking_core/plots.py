@@ -357,7 +357,8 @@ def accuracy_by_fraction(
     column : {"best_validation", "best_unmirrored", "best_train"}
         Whose accuracy.
     order : sequence, optional
-        The values of `by` to draw, in the legend's order; without it all of them, numbers sorted.
+        The values of `by` to draw, in the legend's order; without it all of them, numbers sorted and names
+        as in `look.STYLES`.
     names : mapping to str, optional
         What the legend calls a value.
 
@@ -450,18 +451,22 @@ def accuracy_panels(
 def _panel(ax: Axes, table: pd.DataFrame, dashes: Mapping[str, str], style: Style) -> None:
     """One group of `accuracy_panels`."""
     for column, dash in dashes.items():
-        _means(ax, table, column, color=style.colour, ls=dash)
+        mark = look.marked(style._replace(dash=dash), 3.5)
+        _means(ax, table, column, color=style.colour, ls=dash, **mark)
     _runs(ax, table, next(iter(dashes)), style)
     _missing(ax, table, -0.09, style.colour)
-    look.noted(ax, _recorded(table)[0])
+    look.noted(ax, _recorded(table)[0], look.SMALL)
 
 
 def _groups(table: pd.DataFrame, by: str, order: Sequence[Hashable] | None) -> dict[Hashable, pd.DataFrame]:
     if by not in table:
         raise ValueError(f"by={by!r} is no column of the table; choose from {', '.join(map(str, table))}")
     values = list(table[by].unique())
-    if order is None:
-        order = sorted(values) if pd.api.types.is_numeric_dtype(table[by]) else values
+    if order is None and pd.api.types.is_numeric_dtype(table[by]):
+        order = sorted(values)
+    elif order is None:  # what is on record must not decide
+        order = [name for name in look.STYLES if name in values]
+        order += [value for value in values if value not in look.STYLES]
     return {value: pd.DataFrame(table[table[by] == value]) for value in order if value in values}
 
 
@@ -591,7 +596,7 @@ def suddenness_strip(
         if len(learned):
             ax.plot([np.median(learned)] * 2, [i - 0.35, i + 0.35], color=style.colour, lw=1.6)
         late = len(values) - len(learned)
-        parts = [look.name_of(value, names), f"{late} of {len(values)} did not reach it" if late else ""]
+        parts = [look.name_of(value, names), f"{late} of {len(values)} not reached" if late else ""]
         parts.append(f"{len(missing)} not on record" if len(missing) else "")
         ticks.append("\n".join(filter(None, parts)))
     ax.set_yticks(range(len(ticks)), ticks)

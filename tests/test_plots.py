@@ -282,6 +282,12 @@ def test_accuracy_is_drawn_in_the_order_asked_for_or_of_the_numbers():
     assert legend(plots.accuracy_by_fraction(summary, "outliers", order=[10, 0, 7])) == ["10", "0"]
 
 
+def test_accuracy_of_names_has_the_same_order_whatever_is_on_record():
+    rows = [run(0.3, operation="x/y"), run(0.3, operation="other"), lost(0.3, operation="x+y")]
+    expected = ["$x+y$", "$x/y$", "other", "not on record"]
+    assert legend(plots.accuracy_by_fraction(table(*rows), "operation")) == expected
+
+
 def test_accuracy_of_another_column_is_drawn_and_named():
     ax = plots.accuracy_by_fraction(table(run(0.3)), "operation", column="best_unmirrored")
     (means,) = lines(ax, look.STYLES["x+y"].colour)
@@ -303,6 +309,7 @@ def test_panels_have_the_first_column_solid_and_the_second_dashed():
     first, second = figure.axes[:2]
     assert [first.get_title(), second.get_title()] == ["$x+y$", "$x/y$"]
     (raw,), (unmirrored,) = (lines(first, look.STYLES["x+y"].colour, dash) for dash in ("-", "--"))
+    assert unmirrored.get_markerfacecolor() == "white"
     assert points(raw) == [(30, 0.5), (50, 0.5)]
     assert points(unmirrored) == [(30, 0.25), (50, 0.25)]
     assert marks(second, look.STYLES["x/y"].colour, "x") == [(50, -0.09)]
@@ -348,7 +355,7 @@ def test_strip_has_a_row_a_group_with_its_runs_and_their_median():
     style = look.STYLES["mlp"]
     assert [x for x, _ in marks(ax, style.colour, style.marker)] == [0.4, 0.6]
     assert list(lines(ax, style.colour)[0].get_xdata()) == [0.5, 0.5]
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["MLP\n1 of 3 did not reach it", "transformer"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["transformer", "MLP\n1 of 3 not reached"]
 
 
 def test_strip_counts_missing_runs_apart():
