@@ -9,12 +9,12 @@ PY   := $(VENV)/bin/python
 PORT ?= 8000
 
 # Read by `make book`. Handed over in the environment, so that quotes in P survive.
-export PROFILE ONLY P FRESH JOBS
+export PROFILE ONLY P FRESH JOBS MINUTES
 
 help:
 	@echo "make book    execute the notebooks, render the site         (environment included)"
 	@echo "             PROFILE=smoke|laptop|paper   ONLY=notebook   JOBS=n"
-	@echo "             P=\"name=value ...\"           FRESH=1 trains everything again"
+	@echo "             P=\"name=value ...\"   FRESH=1 trains everything again   MINUTES=m trains no longer"
 	@echo "make test    the tests"
 	@echo "make check   lint, format, types, notebooks without outputs"
 	@echo "make env     only the environment, in $(VENV)"

@@ -1,8 +1,9 @@
 """`make book`: execute the notebooks with papermill, render the site, say what was done.
 
-A notebook whose source, parameters, package and output are unchanged, and which lacks no run, is not
-executed again, and a site whose pages are unchanged is not rendered again. Whatever fails leaves the
-last good notebook and the last good site where they were.
+What the notebooks ask for is trained first, in one sweep, so that no run is trained for two of them; they
+then read it. A notebook whose source, parameters, package and output are unchanged, and which lacks no
+run, is not executed again, and a site whose pages are unchanged is not rendered again. Whatever fails
+leaves the last good notebook and the last good site where they were.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -165,6 +167,10 @@ def comes_after_figures(notebook: Path) -> bool:
 def execute_stale(jobs: list[Job], places: Places, args: argparse.Namespace, profile: str) -> list[Row]:
     """Execute what is not current, those that read the others' runs after them; return all rows."""
     env, rows = environment(args.fresh, profile), []
+    stale = [job for job in jobs if args.fresh or not job.is_current()]
+    if any(asks_for_runs(job) for job in stale):
+        env["GROKKING_TRAINED_SINCE"] = now()
+        rows.append(train([job for job in stale if asks_for_runs(job)], places, env, args.minutes))
     for late in (False, True):
         due = [job for job in jobs if bool(job.reads) == late]
         if any(row.state == "FAILED" for row in rows):
@@ -177,6 +183,35 @@ def execute_stale(jobs: list[Job], places: Places, args: argparse.Namespace, pro
         rows += execute_all(stale, places, min(workers, max(1, len(stale))), env)
         rows += [Row(job.name, "unchanged") for job in due if job not in stale]
     return rows
+
+
+def asks_for_runs(job: Job) -> bool:
+    """Return whether a notebook calls the experiment of its own name, which `grokking sweep` can train."""
+    return any(f"{job.name}(" in "".join(cell["source"]) for cell in code_cells(job.source))
+
+
+def train(jobs: list[Job], places: Places, env: dict[str, str], minutes: str) -> Row:
+    """Train what the notebooks ask for and what is not on record, until a time limit; return its row."""
+    running, logs = places.build / "running", places.build / "logs"
+    for folder in (running, logs):
+        folder.mkdir(parents=True, exist_ok=True)
+    asked, log = running / "asked.yml", logs / "training.log"
+    asked.write_text(yaml.safe_dump({job.name: job.values for job in jobs}, sort_keys=False))
+    command = [sys.executable, "-m", "grokking_core", "sweep", *(job.name for job in jobs)]
+    command += ["--profile", str(asked), *(["--minutes", minutes] if minutes else [])]
+    start = time.monotonic()
+    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out, env=env) as process:
+        while process.poll() is None:
+            try:
+                process.wait(REPORT_SECONDS)
+            except subprocess.TimeoutExpired:
+                print(f"training: {last_line(log)}", flush=True)
+    states = {0: "done", 3: "time limit"}
+    state = states.get(process.returncode, "FAILED")
+    if state == "FAILED":
+        print(f"\ntraining failed\n\n{_indent(_tail(log))}\n", file=sys.stderr, flush=True)
+    counts = re.findall(r"(\d+) read, (\d+) trained, (\d+) missing", log.read_text())
+    return Row("training", state, time.monotonic() - start, *map(int, counts[-1] if counts else ()))
 
 
 def execute_all(jobs: list[Job], places: Places, workers: int, env: dict[str, str]) -> list[Row]:
@@ -387,8 +422,13 @@ def environment(fresh: bool, profile: str) -> dict[str, str]:
     env = dict(os.environ, JUPYTER_PREFER_ENV_PATH="1", GROKKING_PROFILE=profile)
     if fresh:
         # A date: what one notebook of this build has trained, the others read.
-        env["GROKKING_FRESH"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+        env["GROKKING_FRESH"] = now()
     return env
+
+
+def now() -> str:
+    """Return the date and time as records have it: UTC, ISO 8601 to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -399,22 +439,33 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", default=said("ONLY"), help="execute this notebook alone")
     parser.add_argument("-p", "--parameters", default=said("P") or "", help="name=value ...")
     parser.add_argument("--jobs", default=said("JOBS") or "0", help="notebooks at a time")
+    parser.add_argument("--minutes", default=said("MINUTES") or "", help="time limit of the training")
     parser.add_argument("--fresh", action="store_true", default=said("FRESH", "") not in ("", "0"))
     parser.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
     return parser.parse_args(argv)
+
+
+def is_above_0(text: str) -> bool:
+    """Return whether a text is a finite number above 0."""
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
 
 
 def build(places: Places, args: argparse.Namespace) -> list[Row]:
     """Execute what changed and render it if nothing failed; return the closing table's rows."""
     if not args.jobs.isdecimal():
         raise WrongUse(f"JOBS={args.jobs} must be a number of notebooks, 1 or more")
+    if args.minutes and not is_above_0(args.minutes):
+        raise WrongUse(f"MINUTES={args.minutes} must be a number above 0")
     profile = args.profile or default_profile(places, trains=bool(args.parameters or args.fresh))
     jobs = plan(places, profile, args.parameters, args.only)
     asked = [job for job in jobs if job.name == args.only or not args.only]
     rows = execute_stale(asked, places, args, profile)
     others = [job for job in jobs if job not in asked]
     rows += [Row(job.name, "kept" if job.output.is_file() else "not executed") for job in others]
-    names = [job.name for job in jobs]
+    names = ["training", *(job.name for job in jobs)]
     rows.sort(key=lambda row: names.index(row.name))
     if any(row.state == "FAILED" for row in rows):
         return rows

@@ -20,7 +20,7 @@ import yaml
 
 import grokking_core
 from grokking_core.run import Run
-from grokking_core.store import Store
+from grokking_core.store import Store, key_of
 from grokking_core.sweep import Question, Records, Work, sweep
 
 
@@ -48,23 +48,32 @@ class Plan:
     def sweep(self, **options: Any) -> Records:
         """Records of all parts; what is not on record is trained, with `sweep`'s options.
 
-        Where the environment has GROKKING_TRAIN=0 (the book trains beforehand), it is left missing.
+        Under `make book`, which trains what all notebooks ask for before it executes them, they are read.
         """
-        if os.environ.get("GROKKING_TRAIN") == "0":
-            return self.read(options.get("store"))
+        if since := os.environ.get("GROKKING_TRAINED_SINCE"):
+            return self.read(options.get("store"), since)
         return Records.joined(
             [sweep(part.runs, part.steps, part.stop_at, keep=part.keep, **options) for part in self.parts]
         )
 
-    def read(self, store: Store | str | os.PathLike[str] | None = None) -> Records:
-        """What is on record of it; the other runs are in `missing`. Nothing is trained."""
+    def read(self, store: Store | str | os.PathLike[str] | None = None, since: str = "") -> Records:
+        """What is on record of it; the other runs are in `missing`. Nothing is trained.
+
+        Runs from a date on (`since`: UTC, ISO 8601) count as trained.
+        """
         store = store if isinstance(store, Store) else Store(store)
         parts = []
         for part in self.parts:
             work = Work(Question.of(part.steps, part.stop_at, keep=part.keep), store, "cpu", progress=False)
             work.read(part.runs)
             parts.append(work.records(part.runs, seconds=0.0))
-        return Records.joined(parts)
+        records = Records.joined(parts)
+        if since:
+            records.trained |= {
+                key_of(r.run) for r in records if r.provenance["date"] >= since
+            } & records.read
+            records.read -= records.trained
+        return records
 
 
 def merged(plans: Iterable[Plan]) -> list[Part]:

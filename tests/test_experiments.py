@@ -1,11 +1,12 @@
-import ast
 import json
+import time
 
 import pytest
 import yaml
 
 from grokking_core import experiments
 from grokking_core.experiments import EXPERIMENTS, VARIANTS, Part, Plan, merged
+from grokking_core.record import utc_now
 from grokking_core.run import Run
 from grokking_core.store import Store
 from grokking_core.sweep import sweep
@@ -18,7 +19,7 @@ TINY = {"operation": "x+y", "p": 7, "train_fraction": 0.7, "d_model": 8, "n_head
 def _own_folders(tmp_path, monkeypatch, one_thread):
     monkeypatch.setenv("GROKKING_RECORDS", str(tmp_path / "own"))
     monkeypatch.setenv("GROKKING_SHIPPED", str(tmp_path / "shipped"))
-    for name in ("GROKKING_FRESH", "GROKKING_TRAIN"):
+    for name in ("GROKKING_FRESH", "GROKKING_TRAINED_SINCE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -46,8 +47,9 @@ def test_notebook_has_the_parameters_of_its_experiment(name):
     assert found, f"{name} has no notebook"
     cells = json.loads(found[0].read_text(encoding="utf-8"))["cells"]
     code = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
-    values = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(code).body}  # pyright: ignore
-    asked = {key: value for key, value in values.items() if key not in experiments.READING}
+    values: dict = {}
+    exec(code, {}, values)
+    asked = {k: v for k, v in values.items() if k not in experiments.READING and not k.startswith("__")}
     assert EXPERIMENTS[name](**asked) == experiments.plan(name), "the same defaults"
 
 
@@ -116,8 +118,15 @@ def test_reading_a_plan_trains_nothing():
 
 
 def test_plan_only_reads_where_the_book_has_trained(monkeypatch):
-    monkeypatch.setenv("GROKKING_TRAIN", "0")
-    assert len(tiny_plan(steps=(20,)).sweep(progress=False).missing) == 2
+    plan = tiny_plan(steps=(20,))
+    sweep(plan.runs[:1], 20, progress=False)
+    between = utc_now()
+    time.sleep(0.002)
+    sweep(plan.runs[1:], 20, progress=False)
+    monkeypatch.setenv("GROKKING_TRAINED_SINCE", between)
+    records = plan.sweep()
+    assert (records.n_read, records.n_trained, records.missing) == (1, 1, [])
+    assert len(tiny_plan(seeds=(2, 3), steps=(20,)).sweep().missing) == 2
 
 
 def test_merged_plans_ask_the_longest_first_and_each_run_once():
