@@ -190,13 +190,19 @@ def asks_for_runs(job: Job) -> bool:
     return any(f"{job.name}(" in "".join(cell["source"]) for cell in code_cells(job.source))
 
 
+def all_values(job: Job) -> dict[str, Any]:
+    """Return the values of all parameters of a notebook, its own where the job has no other."""
+    own = parameters.read_parameters(job.source)
+    return {name: parameter.default for name, parameter in own.items()} | job.values
+
+
 def train(jobs: list[Job], places: Places, env: dict[str, str], minutes: str) -> Row:
     """Train what the notebooks ask for and what is not on record, until a time limit; return its row."""
     running, logs = places.build / "running", places.build / "logs"
     for folder in (running, logs):
         folder.mkdir(parents=True, exist_ok=True)
     asked, log = running / "asked.yml", logs / "training.log"
-    asked.write_text(yaml.safe_dump({job.name: job.values for job in jobs}, sort_keys=False))
+    asked.write_text(yaml.safe_dump({job.name: all_values(job) for job in jobs}, sort_keys=False))
     command = [sys.executable, "-m", "grokking_core", "sweep", *(job.name for job in jobs)]
     command += ["--profile", str(asked), *(["--minutes", minutes] if minutes else [])]
     start = time.monotonic()

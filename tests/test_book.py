@@ -36,7 +36,7 @@ Provenance()
 
 @pytest.fixture(autouse=True)
 def _no_variables_from_make(monkeypatch):
-    for name in ("PROFILE", "ONLY", "P", "FRESH", "JOBS"):
+    for name in ("PROFILE", "ONLY", "P", "FRESH", "JOBS", "MINUTES"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -698,3 +698,65 @@ def test_notebook_has_the_defaults_of_its_experiment(name):
     known = parameters.read_parameters(NOTEBOOKS[name])
     for key, parameter in signature(EXPERIMENTS[name]).parameters.items():
         assert known[key].default == parameters.fit(parameter.default, known[key].kind), key
+
+
+# Training: one sweep for all notebooks, before they are executed.
+
+
+@pytest.fixture
+def sharing(small, no_site, tmp_path, monkeypatch):
+    """Two notebooks that ask for the same run: one follows it for 30 steps, the other until it learns."""
+    monkeypatch.setenv("GROKKING_RECORDS", str(tmp_path / "records"))
+    monkeypatch.setenv("GROKKING_SHIPPED", str(tmp_path / "shipped"))
+    for path in small.notebooks().values():
+        path.unlink()
+    profile = {}
+    for name, more in (
+        ("fig1_grokking_curves", {"train_fraction": 0.5}),
+        ("fig1_data_fraction", {"train_fractions": [0.5], "stop_at": 0.99}),
+    ):
+        values = {"operation": "x+y", "p": 7, "d_model": 8, "n_heads": 2, "seeds": [0], "steps": 40} | more
+        source = f"from grokking_core.experiments import {name}\n"
+        source += f"records = {name}({', '.join(f'{key}={key}' for key in values)}).sweep()\n"
+        cell = "\n".join(f"{key} = {value!r}" for key, value in values.items())
+        write_notebook(small.book / "figures" / f"{name}.ipynb", cell, source + "records.provenance()")
+        profile[name] = {"steps": 30}
+    (small.book / "profiles" / "smoke.yml").write_text(yaml.safe_dump(profile))
+    return small
+
+
+def test_run_of_two_notebooks_is_trained_once_and_read_by_both(sharing, capsys):
+    assert make_book(sharing) == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert rows["training"][0] == "done"
+    assert rows["training"][2:] == ["0", "1", "0"]
+    for name in ("fig1_grokking_curves", "fig1_data_fraction"):
+        assert rows[name][0] == "executed"
+        assert rows[name][2:] == ["0", "1", "0"], "trained for this build"
+    assert make_book(sharing) == 0
+    assert "training" not in rows_of(capsys.readouterr().out)
+
+
+def test_time_limit_leaves_runs_missing_and_the_next_build_trains_them(sharing, capsys):
+    given = ["-p", "seeds=[0, 1, 2, 3] steps=4000"]
+    assert make_book(sharing, *given, "--minutes", "0.0001") == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert rows["training"][0] == "time limit"
+    assert int(rows["training"][4]) == int(rows["fig1_grokking_curves"][4]) > 0
+    assert make_book(sharing, "-p", "seeds=[0, 1, 2, 3] steps=20") == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert rows["fig1_data_fraction"][4] == "0"
+
+
+def test_training_that_fails_executes_nothing(sharing, capsys, tmp_path):
+    (tmp_path / "records").write_text("not a folder")
+    assert make_book(sharing) == 1
+    told = capsys.readouterr()
+    assert "the records folder" in told.err
+    assert rows_of(told.out)["fig1_grokking_curves"][0] == "not executed"
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "soon", "nan", "inf"])
+def test_time_limit_is_a_number_above_0(small, capsys, minutes):
+    assert make_book(small, f"--minutes={minutes}") == 2
+    assert f"MINUTES={minutes} must be a number above 0" in capsys.readouterr().err
