@@ -165,10 +165,13 @@ class Ensemble:
 
     @torch.inference_mode()
     def advance(self, interrupted: Callable[[], bool]) -> None:
-        """Step every slot until the next evaluation of any run, and evaluate; or until interrupted."""
+        """Step every slot until the next evaluation of any run, and evaluate; or until interrupted.
+
+        Runs at step 0 are evaluated first, and none is stepped, since some may end there.
+        """
         started, live = time.perf_counter(), [t for t in self.slots if t]
-        self.evaluate([slot for slot in self.live if self.at(slot).is_due])
-        self.update(min(schedule.next_evaluation(t.step) - t.step for t in live), interrupted)
+        if not any(trajectory.is_due for trajectory in live):
+            self.update(min(schedule.next_evaluation(t.step) - t.step for t in live), interrupted)
         self.evaluate([slot for slot in self.live if self.at(slot).is_due])
         for trajectory in live:
             trajectory.seconds += (time.perf_counter() - started) / len(live)

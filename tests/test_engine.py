@@ -458,7 +458,17 @@ def test_listener_is_told_of_every_evaluation():
     steps = []
     listener = Listener(ended=lambda t: None, advanced=lambda ts: steps.extend(t.rows[-1][0] for t in ts))
     engine.train([Trajectory(Run(**BASE))], steps=50, listener=listener)
-    assert steps == schedule.evaluation_steps(50)[1:]
+    assert steps == schedule.evaluation_steps(50)
+
+
+def test_run_ends_at_the_first_evaluation_that_reaches_the_stop_accuracy():
+    """Even before its first update, as its plain twin does."""
+    fields = BASE | {"operation": "x*y", "train_fraction": 0.9, "lr": 0.01}
+    runs = [Run(**fields, seed=seed) for seed in range(5)]
+    records = follow(runs, 20, stop_at=0.3)
+    for record in records:
+        assert_same(record, train.train(record.run, 20, stop_at=0.3), CLOSE)
+    assert {record.last_step for record in records} == {0, 10, 20}
 
 
 # Groups.
