@@ -174,7 +174,8 @@ def execute_stale(jobs: list[Job], places: Places, args: argparse.Namespace, pro
     for late in (False, True):
         due = [job for job in jobs if bool(job.reads) == late]
         if any(row.state == "FAILED" for row in rows):
-            return rows + [Row(job.name, "not executed") for job in due]
+            done = {row.name for row in rows}
+            return rows + [Row(job.name, "not executed") for job in jobs if job.name not in done]
         stale = [job for job in due if args.fresh or not job.is_current()]
         if stale:
             print(f"profile {profile}: executing {', '.join(job.name for job in stale)}", flush=True)

@@ -484,14 +484,14 @@ def test_book_is_executed_rendered_and_then_left_alone(small, claims, capsys):
 
 
 def test_failing_notebook_leaves_the_last_good_output_and_site(small, no_site, capsys):
-    assert make_book(small) == 0
+    assert make_book(small, "--only", "one") == 0
     output = small.build / "executed" / "figures" / "one.ipynb"
     good = output.read_bytes()
     (small.site / "index.html").write_text("the last good site")
     write_notebook(small.book / "figures" / "one.ipynb", PARAMETERS, "answer = 42", "answer / 0")
     capsys.readouterr()
 
-    assert make_book(small) == 1
+    assert make_book(small, "--only", "one") == 1
     told = capsys.readouterr()
     assert "    answer / 0" in told.err
     assert "ZeroDivisionError" in told.err
@@ -754,6 +754,15 @@ def test_training_that_fails_executes_nothing(sharing, capsys, tmp_path):
     told = capsys.readouterr()
     assert "the records folder" in told.err
     assert rows_of(told.out)["fig1_grokking_curves"][0] == "not executed"
+
+
+def test_training_that_fails_leaves_a_row_for_every_notebook(small, claims, no_kernel, monkeypatch, capsys):
+    monkeypatch.setattr(build, "asks_for_runs", lambda job: job.name == "one")
+    monkeypatch.setattr(build, "train", lambda *_: build.Row("training", "FAILED", 0.0))
+    assert make_book(small) == 1
+    rows = rows_of(capsys.readouterr().out)
+    assert {rows[name][0] for name in ("one", "two", "claims")} == {"not executed"}
+    assert no_kernel == []
 
 
 @pytest.mark.parametrize("minutes", ["0", "-1", "soon", "nan", "inf"])
