@@ -483,6 +483,16 @@ def gap(record: Record, threshold: float = 0.99, sustained: bool = False) -> flo
     return validation / train if train and validation is not None else None
 
 
+def when_fitted(record: Record, threshold: float = 0.99, which: Side = "validation") -> float | None:
+    """Accuracy at the first evaluation with training accuracy `threshold`; None if there is none.
+
+    Where it is near chance the network has overfitted; where it is near 1 the two were learned together.
+    """
+    step = record.steps_to(threshold, "train")
+    curve = record.curve.set_index("step")[f"{which}_accuracy"]
+    return None if step is None else float(curve.loc[step])
+
+
 def suddenness(
     record: Record, low: float = 0.1, high: float = 0.9, which: Side = "validation"
 ) -> float | None:

@@ -444,6 +444,14 @@ def test_suddenness_reads_the_accuracy_it_is_asked_for():
         measures.suddenness(r, 0.9, 0.1)
 
 
+def test_accuracy_when_fitted_is_that_of_the_first_evaluation_with_the_training_set_right():
+    r = made_up([0, 0.1, 0.2, 0.9, 1, 1], train=[0, 0.5, 0.995, 0.9, 1, 1], unmirrored=[0, 0, 0.1, 1, 1, 1])
+    assert measures.when_fitted(r) == 0.2
+    assert measures.when_fitted(r, 0.999) == 1
+    assert measures.when_fitted(r, which="unmirrored") == 0.1
+    assert measures.when_fitted(made_up([0, 1], train=[0, 0.5])) is None
+
+
 def test_best_accuracy_is_the_highest_seen():
     r = made_up([0, 0.7, NAN, 0.2], train=[0, 1, 1, 1], unmirrored=[NAN] * 4)
     assert measures.best_accuracy(r) == 0.7
