@@ -141,11 +141,13 @@ def axes(ax: Axes | None, figsize: tuple[float, float] = (7, 4)) -> Axes:
     return ax
 
 
-def grid(n_rows: int, n_columns: int, figsize: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """A new figure on white, and its panels, row by row, with the same axes."""
+def grid(
+    n_rows: int, n_columns: int, figsize: tuple[float, float], same_x: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A new figure on white, and its panels, row by row, with the same axes; `same_x` may except x."""
     with sns.axes_style("ticks"):
         figure = plt.figure(figsize=figsize, dpi=144, layout="constrained", facecolor="white")
-        panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+        panels = figure.subplots(n_rows, n_columns, sharex=same_x, sharey=True, squeeze=False)
     sns.despine(fig=figure)
     return figure, list(panels.flat)
 
@@ -176,6 +178,16 @@ def legend(ax: Axes, keys: Sequence[Artist], title: str | None = None, place: st
     }.get(place, {"loc": place})
     if keys:
         ax.legend(handles=keys, title=title, frameon=False, fontsize=NORMAL, title_fontsize=NORMAL, **where)
+
+
+def legend_taken(ax: Axes) -> dict[str, Artist]:
+    """Entries of the axes' legend, which is removed: for one legend of several panels."""
+    if (held := ax.get_legend()) is None:
+        return {}
+    held.remove()
+    return {
+        text.get_text(): entry for text, entry in zip(held.texts, held.legend_handles, strict=True) if entry
+    }
 
 
 def key(label: str, **line: Any) -> Line2D:

@@ -7,6 +7,8 @@ step is a compromise, s with f s near 0 mod p for most of them.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -85,3 +87,18 @@ def line_test(rows: np.ndarray, p: int, n_shuffles: int = 200, seed: int = 0) ->
         "distance": apart / (apart @ chance),
     }
     return pd.DataFrame(columns).sort_values("z", ascending=False, kind="stable", ignore_index=True)
+
+
+def stretches(p: int, step: int, n: int = 8) -> np.ndarray:
+    """Which of n stretches of the line of a step each element is in, (p,): what the picture's colours mean.
+
+    The line 0, step, 2 step, ... mod p passes through all elements; where p and step have a common divisor
+    g it is g lines, one after the other. The stretches are as long as each other, or one element longer.
+    For step 8 mod 97 they are nearly the residues mod 8 of figure 3.
+    """
+    n_lines = math.gcd(p, step)
+    on_line = np.arange(p // n_lines) * step % p
+    order = (np.arange(n_lines)[:, None] + on_line).ravel() % p
+    place = np.empty(p, int)
+    place[order] = np.arange(p)
+    return place * n // p

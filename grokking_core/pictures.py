@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from grokking_core import look
+from grokking_core import cosets, look, structure
+
+if TYPE_CHECKING:
+    from grokking_core.record import Record
+    from grokking_core.run import Run
+    from grokking_core.structure import Structure
 
 # -------------------------------------------------------------------------------------------------
 # Operation tables
@@ -174,6 +184,8 @@ def _share(n: int, total: int) -> str:
 # -------------------------------------------------------------------------------------------------
 # What the weights have learned
 
+CLASSES = 10  # of subgroups, in the test beside a picture
+
 
 def embedding(
     points: ArrayLike,
@@ -195,19 +207,20 @@ def embedding(
         What to tell apart, such as the coset of each element: up to 72 values. Without it, the residue of
         the element mod `step`.
     step : int, optional
-        Joins each element x to x + step (mod V); dotted where that wraps around.
+        Joins each element x to x + step (mod V); without labels dotted where that wraps around.
     names : sequence of V str, optional
         Written on the points, which are discs then.
     ax : matplotlib Axes, optional
         Where to draw; a new figure without it.
     """
     ax, points = look.axes(ax, (7, 6)), np.reshape(np.asarray(points, float), (-1, 2))
-    n = len(points)
+    n, of_residues = len(points), labels is None
     if labels is None:
         labels = np.arange(n) % (step or 1)
     values, label = np.unique(np.asarray(labels), return_inverse=True)
     for x in range(n if step else 0):
-        ends, dash = points[[x, (x + step) % n]], "-" if x + step < n else ":"  # pyright: ignore
+        further = x + (step or 0)
+        ends, dash = points[[x, further % n]], ":" if of_residues and further >= n else "-"
         ax.plot(ends[:, 0], ends[:, 1], dash, color=look.coset(label[x]).colour, lw=1.0, alpha=0.7, zorder=1)
     if names is None:
         for i in range(len(values)):
@@ -220,7 +233,7 @@ def embedding(
             colour = look.coset(label[i]).colour
             ax.plot(x, y, "o", ms=13, color=colour, mec="white", mew=0.6, zorder=2 + i / n)
             look.centred(ax, (x, y), names[i], look.ink(colour), zorder=2 + (i + 0.5) / n)
-    if step:
+    if step and of_residues:
         keys = [look.key(str(v), color=look.coset(i).colour, lw=3) for i, v in enumerate(values[:12])]
         look.legend(ax, keys, title=f"x mod {step}", place="right")
     ax.set(xticks=[], yticks=[])
@@ -296,6 +309,81 @@ def line_agreement(table: pd.DataFrame, ax: Axes | None = None, level: float = 0
     ax.set_ylim(bottom=min(0, *ax.get_ylim()))
     look.percent(ax.yaxis)
     return look.noted(ax, table)
+
+
+def structures(networks: Sequence[Structure], missing: Sequence[Run] = (), threshold: float = 0.99) -> Figure:
+    """What the output rows of some networks show, a row a network: the picture, and the test beside it.
+
+    Left t-SNE of the rows, coloured by the cosets of the best subgroup, or by stretches of the best line,
+    whose steps are drawn; right the test in the full space (see `coset_agreement` and `line_agreement`),
+    of each class of subgroups and side the best conjugate. What the paper found is bold, or a dotted line.
+    The title says how well the network knew its task, and whether that is below `threshold`.
+
+    Parameters
+    ----------
+    networks : sequence of Structure
+        Of one operation.
+    missing : sequence of Run
+        Runs without a record: their rows are empty.
+    threshold : float
+        Validation accuracy at the end that counts as learned, in (0, 1].
+    """
+    n_rows = max(1, len(networks) + len(missing))
+    with sns.axes_style("ticks"):
+        figure = plt.figure(figsize=(7, 3.3 * n_rows), dpi=144, layout="constrained", facecolor="white")
+    rows = figure.subfigures(n_rows, 1, squeeze=False)[:, 0]
+    titles = [_known_by(network.record, threshold) for network in networks]
+    titles += [f"{_trained(run)}: not on record" for run in missing]
+    for row, title in zip(rows, titles, strict=False):
+        row.suptitle(title, x=0.01, ha="left", fontsize=look.NORMAL + 1, weight="bold")
+    keys = {}
+    for i, row in enumerate(rows):
+        left, right = row.subplots(1, 2)
+        if i < len(networks):
+            keys |= _structure(networks[i], left, right)
+        else:
+            for ax in (embedding([], ax=left), look.noted(look.axes(right), ())):
+                ax.set(xticks=[], yticks=[])
+    if keys:
+        how = {"loc": "outside lower right", "ncols": 3, "frameon": False, "fontsize": look.NORMAL}
+        figure.legend(keys.values(), keys, **how)
+    return figure
+
+
+def _structure(network: Structure, left: Axes, right: Axes) -> dict[str, Artist]:
+    """One row of `structures`; returns the entries of its legend."""
+    best = network.test.iloc[0] if len(network.test) else None
+    step = None if network.on_group or best is None else int(best["step"])
+    embedding(network.points(), network.labels(), step, ax=left)
+    for line in left.lines:
+        line.set_markersize(0.7 * line.get_markersize())
+    if best is not None:
+        told = f"line of step {step}" if step else f"cosets of {structure.name_of(best)}"
+        left.set_title(told, fontsize=look.NORMAL)
+    theirs = network.paper.head(1)
+    if network.on_group:
+        shown = cosets.best_conjugates(network.test).head(CLASSES)
+        shown = pd.concat([shown, theirs]).drop_duplicates(["name", "side"], ignore_index=True)
+        coset_agreement(shown, right, most=len(shown))
+        for label, name in zip(right.get_yticklabels(), shown["name"], strict=True):
+            label.set(weight="bold" if name in [*theirs["name"]] else "normal", size=look.SMALL)
+    else:
+        line_agreement(network.test, right)
+        for step in theirs["step"]:
+            right.axvline(step, color=look.GREY, lw=1.0, ls=":", zorder=0)
+    return look.legend_taken(right)
+
+
+def _trained(run: Run) -> str:
+    return f"weight decay {run.weight_decay:g}, seed {run.seed}"
+
+
+def _known_by(record: Record, threshold: float) -> str:
+    """How a network was trained, and how much of its task it knew at the end."""
+    known = float(record.curve["validation_accuracy"].iloc[-1])
+    percent = math.floor(1000 * known) / 10  # 100 only where all are right
+    text = f"{_trained(record.run)}: {percent:g} % of validation right after {record.last_step:,} updates"
+    return text if known >= threshold else f"{text}, NOT learned"
 
 
 def _found(ax: Axes, x: np.ndarray, y: np.ndarray, sure: np.ndarray, level: float) -> None:

@@ -21,7 +21,14 @@ from numpy.typing import ArrayLike
 
 from grokking_core import look, measures
 from grokking_core.look import COLOURS, NAMES, SPLITS, Split, Style
-from grokking_core.pictures import coset_agreement, embedding, filled_table, line_agreement, table_with_holes
+from grokking_core.pictures import (
+    coset_agreement,
+    embedding,
+    filled_table,
+    line_agreement,
+    structures,
+    table_with_holes,
+)
 
 if TYPE_CHECKING:
     from grokking_core.record import Record
@@ -36,8 +43,10 @@ __all__ = [
     "line_agreement",
     "loss_curves",
     "on_one_grid",
+    "sharpness_panels",
     "sharpness_scatter",
     "steps_by_fraction",
+    "structures",
     "suddenness_strip",
     "table_with_holes",
     "transition_curves",
@@ -493,19 +502,23 @@ def _missing(ax: Axes, table: pd.DataFrame, height: float, colour: str) -> None:
 # One mark a network
 
 
+SHARPNESS = {"phi": "as defined", "released": "as in the authors' code"}
+
+
 def sharpness_scatter(
     phi: ArrayLike,
     accuracy: ArrayLike,
     groups: Sequence[Hashable],
     ax: Axes | None = None,
     names: Mapping[Any, str] | None = None,
+    fitted: ArrayLike | None = None,
 ) -> Axes:
     """Validation accuracy against sharpness, a mark a network: the form of Figure 7.
 
     Parameters
     ----------
     phi : array_like, shape (N,) or (N, S)
-        Sharpness of N networks, each in S random subspaces: the mark is at the median, a line reaches from
+        Sharpness of N networks, each in S random subspaces: the mark is at the mean, a line reaches from
         the lowest to the highest. Log scale; what is not positive lies at the left edge. NaN: not drawn,
         and counted in the legend.
     accuracy : array_like, shape (N,)
@@ -516,6 +529,8 @@ def sharpness_scatter(
         Where to draw; a new figure without it.
     names : mapping to str, optional
         What the legend calls a group.
+    fitted : array_like of bool, shape (N,), optional
+        Networks that fit their training set; the marks of others are hollow.
 
     Returns
     -------
@@ -524,21 +539,22 @@ def sharpness_scatter(
     """
     ax = look.axes(ax, (7, 4.4))
     phi = np.reshape(np.asarray(phi, float), (len(groups), -1 if len(groups) else 1))
-    height, middle = np.asarray(accuracy, float), np.median(phi, axis=1)
+    height, middle = np.asarray(accuracy, float), phi.mean(axis=1)
+    fitted = np.ones(len(groups), bool) if fitted is None else np.asarray(fitted, bool)
     known = ~np.isnan(middle) & ~np.isnan(height)
     if (middle[known] > 0).any():
         ax.set_xscale("log")
+    else:
+        ax.set_xticks([])
     keys = []
     for value, style in look.styles(dict.fromkeys(groups)).items():
-        chosen = known & np.array([group == value for group in groups])
-        mark = {"color": style.colour, "ls": "", **look.marked(style, 6)}
-        for i in np.flatnonzero(chosen & (middle > 0)):
-            ends = [phi[i][phi[i] > 0].min(), phi[i].max()]
-            ax.plot(ends, [height[i]] * 2, color=style.colour, lw=0.8, zorder=1)
-        ax.plot(middle[chosen & (middle > 0)], height[chosen & (middle > 0)], **mark)
-        edge = height[chosen & (middle <= 0)]
-        ax.plot(np.full(len(edge), 0.01), edge, transform=ax.get_yaxis_transform(), **mark)
+        mark = {"color": style.colour, "ls": "", **look.marked(style._replace(dash="-"), 6)}
+        for i in np.flatnonzero(known & np.array([group == value for group in groups])):
+            _network(ax, phi[i], height[i], **mark | ({} if fitted[i] else {"mfc": "none"}))
         keys.append(look.key(look.name_of(value, names), **mark))
+    if not fitted[known].all():
+        hollow = {"marker": "o", "mfc": "none", "color": look.GREY, "ls": ""}
+        keys.append(look.key("hollow: training set not fitted", **hollow))
     if (known & (middle <= 0)).any():
         keys.append(look.key("left edge: not positive", color=look.GREY, ls="", marker="|"))
     if not known.all():
@@ -548,6 +564,53 @@ def sharpness_scatter(
     look.percent(ax.yaxis)
     look.legend(ax, keys, place="right")
     return look.noted(ax, height[known])
+
+
+def _network(ax: Axes, phi: np.ndarray, height: float, **mark: Any) -> None:
+    """One network of `sharpness_scatter`."""
+    if (middle := phi.mean()) > 0:
+        ends = [phi[phi > 0].min(), phi.max()]
+        ax.plot(ends, [height] * 2, color=mark["color"], lw=0.8, zorder=1)
+        ax.plot([middle], [height], **mark)
+    else:
+        ax.plot([0.01], [height], transform=ax.get_yaxis_transform(), **mark)
+
+
+def sharpness_panels(
+    records: Sequence[Record], groups: Sequence[Hashable], threshold: float = 0.99
+) -> Figure:
+    """Validation accuracy against sharpness, as defined and as the authors' code has it: Figure 7.
+
+    Each title has Spearman's correlation of the networks that fit their training set (see
+    `sharpness_scatter`) at the end, where sharpness is measured.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        With sharpness kept; those in `missing` are counted.
+    groups : sequence of labels
+        One a record: what colour and marker mean.
+    threshold : float
+        Training accuracy at the end that counts as fitted, in (0, 1].
+    """
+    figure, panels = look.grid(1, 2, (7, 4.8), same_x=False)
+    train, accuracy = (
+        np.array([record.curve[f"{split}_accuracy"].iloc[-1] for record in records]) for split in SPLITS
+    )
+    fitted, entries = train >= threshold, {}
+    for ax, (name, title) in zip(panels, SHARPNESS.items(), strict=True):
+        phi = [record.kept["sharpness"][name] for record in records]
+        sharpness_scatter(phi, accuracy, groups, ax, fitted=fitted)
+        mean = np.array([values.mean() for values in phi])
+        found = measures.spearman(mean[fitted], accuracy[fitted])
+        ax.set_title(f"{title}\nSpearman {found}", fontsize=look.NORMAL)
+        ax.set_xlabel("sharpness φ (%)" if name == "phi" else "what it gives (%)")
+        entries |= look.legend_taken(ax)
+    panels[1].set_ylabel("")
+    if n_missing := len(getattr(records, "missing", ())):
+        entries[f"{n_missing} not on record"] = look.key("", color=look.GREY, ls="")
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=3, frameon=False)
+    return figure
 
 
 def suddenness_strip(

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -97,3 +99,20 @@ def test_rows_of_another_modulus_are_refused(test):
 def test_frequencies_of_equal_rows_are_refused():
     with pytest.raises(ValueError, match="rows must differ"):
         number_line.frequencies(np.ones((5, 3)), 5)
+
+
+@pytest.mark.parametrize(("p", "step"), [(97, 45), (97, 8), (96, 5), (24, 9), (24, 12), (5, 2)])
+def test_stretches_are_pieces_of_the_line_as_long_as_each_other(p, step):
+    labels = number_line.stretches(p, step, n=8)
+    sizes = np.bincount(labels, minlength=8)
+    assert sizes.sum() == p
+    assert np.ptp(sizes) <= 1
+    steps_within = sum(labels[x] == labels[(x + step) % p] for x in range(p))
+    n_lines = math.gcd(p, step)
+    assert steps_within >= p - 8 - n_lines, "a line is cut at the ends of stretches and where it closes"
+
+
+def test_stretches_of_step_8_are_nearly_the_residues_of_figure_3():
+    labels, x = number_line.stretches(97, 8), np.arange(97)
+    same = sum((labels[x % 8 == r] == np.bincount(labels[x % 8 == r]).argmax()).sum() for r in range(8))
+    assert same > 0.9 * 97

@@ -6,7 +6,9 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from grokking_core import data, look, pictures, plots
+from grokking_core import Run, data, look, pictures, plots
+from grokking_core.record import Record
+from grokking_core.structure import Structure
 
 SMALL = data.operation_table("x/y", p=5)  # 5 rows, 4 columns
 LARGE = data.operation_table("x+y", p=23)
@@ -187,6 +189,66 @@ COSETS = pd.DataFrame(
 LINE = pd.DataFrame(
     {"step": [8, 1, 2], "agreement": [0.5, 0.1, 0.2], "chance": 0.1, "p_corrected": [0.005, 1.0, 0.04]}
 )
+
+
+def test_labels_of_a_line_colour_its_steps_and_have_no_legend():
+    ax = plots.embedding(CIRCLE, np.arange(11) // 6, step=8)
+    joins = [line for line in ax.lines if line.get_marker() == "None"]
+    assert [join.get_color() for join in joins] == [look.coset(x // 6).colour for x in range(11)]
+    assert {join.get_linestyle() for join in joins} == {"-"}
+    assert legend(ax) == []
+
+
+def network(operation: str, validation: float, test: pd.DataFrame, n: int = 20) -> Structure:
+    """A made-up network, whose output rows are noise."""
+    curve = pd.DataFrame({"step": [0, 3000], "validation_accuracy": [1.0, validation]})
+    run = Run(operation=operation, p=n, n=4, weight_decay=0.5)
+    return Structure(Record(run=run, curve=curve), np.random.default_rng(0).normal(size=(n, 4)), test)
+
+
+def panels(figure) -> list[str]:
+    """Titles of the rows of panels, and of the panels."""
+    rows = figure.subfigs
+    return [row.get_suptitle() for row in rows] + [ax.get_title() for row in rows for ax in row.axes]
+
+
+def test_structures_of_lines_have_the_picture_and_the_test_side_by_side():
+    missing = Run(operation="x+y", seed=3)
+    figure = plots.structures([network("x+y", 0.9996, LINE), network("x+y", 0.98, LINE)], [missing])
+    assert panels(figure) == [
+        "weight decay 0.5, seed 0: 99.9 % of validation right after 3,000 updates",
+        "weight decay 0.5, seed 0: 98 % of validation right after 3,000 updates, NOT learned",
+        "weight decay 1, seed 3: not on record",
+        *("line of step 8", "") * 2,
+        *("", "") * 1,
+    ]
+    left, right = figure.subfigs[0].axes
+    joins = [line for line in left.lines if line.get_marker() == "None"]
+    assert [list(line.get_xdata()) for line in right.lines if line.get_linestyle() == ":"] == [[8, 8]]
+    assert len(joins) == 20
+    (keys,) = figure.legends
+    assert next(text.get_text() for text in keys.texts) == "chance"
+    assert right.get_legend() is None
+
+
+def test_structures_of_cosets_have_the_papers_last_where_it_is_not_among_the_first(monkeypatch):
+    monkeypatch.setattr(pictures, "CLASSES", 1)
+    table = COSETS.assign(subgroup=[25, 0, 0], conjugate=0)  # in S_4
+    figure = plots.structures([network("s5:xy", 1.0, table, n=24)])
+    left, right = figure.axes
+    assert left.get_title() == "cosets of A4 (order 12), left"
+    assert [(label.get_text(), label.get_weight()) for label in right.get_yticklabels()] == [
+        ("A4 (order 12), left", "normal"),
+        ("D5 (order 10), right", "bold"),
+    ]
+
+
+@pytest.mark.parametrize("n_networks", [0, 1])
+def test_structures_of_nothing_or_of_a_diverged_network_say_so(n_networks):
+    diverged = network("x+y", 0.0, LINE.iloc[:0])._replace(rows=np.zeros((0, 2)))
+    figure = plots.structures([diverged] * n_networks)
+    figure.draw_without_rendering()
+    assert [t.get_text() for ax in figure.axes for t in ax.texts] == ["nothing on record yet"] * 2
 
 
 def dots(ax) -> dict[str, list[tuple[float, float]]]:

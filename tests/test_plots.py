@@ -9,7 +9,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from grokking_core import look, measures, plots
+from grokking_core import Run, look, measures, plots
 
 BLUE, ORANGE = plots.COLOURS["train"].lower(), plots.COLOURS["validation"].lower()
 
@@ -326,14 +326,54 @@ def test_panels_are_a_grid_with_nothing_drawn_beyond_the_last_group():
 # One mark a network
 
 
-def test_sharpness_is_a_mark_a_network_at_the_median_of_its_subspaces():
-    phi = [[1.0, 4.0, 2.0], [30.0, 10.0, 20.0]]
+def test_sharpness_is_a_mark_a_network_at_the_mean_of_its_subspaces():
+    phi = [[1.0, 3.0, 2.0], [30.0, 10.0, 20.0]]
     ax = plots.sharpness_scatter(phi, [0.9, 0.1], ["minibatch, Adam", "AdamW, decay 1"])
     one, other = look.STYLES["minibatch, Adam"], look.STYLES["AdamW, decay 1"]
     assert marks(ax, one.colour, one.marker) == [(2, 0.9)]
     assert marks(ax, other.colour, other.marker) == [(20, 0.1)]
-    assert list(lines(ax, one.colour)[0].get_xdata()) == [1, 4]
+    assert list(lines(ax, one.colour)[0].get_xdata()) == [1, 3]
     assert ax.get_xscale() == "log"
+
+
+def test_sharpness_of_a_network_that_did_not_fit_is_hollow():
+    groups = ["Adam, lr 3e-4"] * 3  # whose lines are dashed, so that its markers are hollow elsewhere
+    ax = plots.sharpness_scatter([1.0, 2.0, 0.0], [0.9, 0.1, 0.2], groups, fitted=[True, False, False])
+    style = look.STYLES[groups[0]]
+    fills = [line.get_markerfacecolor() for line in ax.lines if line.get_marker() == style.marker]
+    assert fills == [style.colour, "none", "none"]
+    assert legend(ax)[1] == "hollow: training set not fitted"
+
+
+def sharp(phi, released, train=1.0, validation=0.5):
+    """A made-up record with sharpness."""
+    curve = pd.DataFrame({"train_accuracy": [0.0, train], "validation_accuracy": [1.0, validation]})
+    kept = {"sharpness": {"phi": np.array(phi), "released": np.array(released)}}
+    return SimpleNamespace(curve=curve, kept=kept)
+
+
+def test_sharpness_panels_correlate_what_is_fitted_at_the_end():
+    networks = [sharp([10.0**-i, 3 * 10.0**-i], [0.0, i], validation=i / 4) for i in range(4)]
+    records = Records([*networks, sharp([9.0, 9.0], [9.0, 9.0], train=0.98)])
+    records.missing = [Run(operation="x+y")]
+    figure = plots.sharpness_panels(records, ["weight noise"] * 5, threshold=0.99)
+    left, right = figure.axes
+    style = look.STYLES["weight noise"]
+    assert marks(left, style.colour, style.marker) == [
+        (0.002, 0.75), (0.02, 0.5), (0.2, 0.25), (2, 0), (9, 0.5)
+    ]  # fmt: skip
+    assert [ax.get_title().splitlines()[1] for ax in (left, right)] == [
+        "Spearman -1 [-1, -1] (n = 4)",
+        "Spearman 1 [1, 1] (n = 4)",
+    ]
+    (keys,) = figure.legends
+    assert [text.get_text() for text in keys.texts] == [
+        "weight noise",
+        "hollow: training set not fitted",
+        "left edge: not positive",
+        "1 not on record",
+    ]
+    assert left.get_legend() is right.get_legend() is None
 
 
 def test_sharpness_of_0_lies_at_the_edge_and_none_is_counted():
@@ -346,7 +386,8 @@ def test_sharpness_of_0_lies_at_the_edge_and_none_is_counted():
 
 
 def test_sharpness_of_nothing_positive_has_a_linear_scale():
-    assert plots.sharpness_scatter([0.0], [0.5], ["dropout 0.1"]).get_xscale() == "linear"
+    ax = plots.sharpness_scatter([0.0], [0.5], ["dropout 0.1"])
+    assert (ax.get_xscale(), list(ax.get_xticks())) == ("linear", [])
 
 
 def test_strip_has_a_row_a_group_with_its_runs_and_their_median():
@@ -388,6 +429,7 @@ EMPTY = {
     "panels": lambda: plots.accuracy_panels(NOTHING, "operation").axes[0],
     "panels, missing": lambda: plots.accuracy_panels(MISSING, "operation").axes[0],
     "sharpness": lambda: plots.sharpness_scatter([], [], []),
+    "sharpness panels": lambda: plots.sharpness_panels([], []).axes[0],
     "sharpness, missing": lambda: plots.sharpness_scatter([np.nan], [np.nan], ["dropout 0.1"]),
     "strip": lambda: plots.suddenness_strip(pd.DataFrame({"by": [], "suddenness": []}), "by"),
 }
