@@ -534,8 +534,9 @@ class LossTurn(NamedTuple):
 def loss_turn(record: Record) -> LossTurn:
     """Largest rise of the validation loss, and where it ended (figure 4, claim C2).
 
-    `peak` is the evaluation that lies furthest, in nats, above the lowest one before it; late spikes of a
-    loss near 0 are large as factors, but small in nats. Losses that are not finite are left out.
+    `peak` is the evaluation that lies furthest, in nats, above the lowest one before it. A rise counts as far
+    as two evaluations in a row show it: late spikes, of one evaluation, can be higher than the hill. Losses
+    that are not finite are left out.
 
     Raises
     ------
@@ -547,7 +548,8 @@ def loss_turn(record: Record) -> LossTurn:
     if not len(loss):
         raise ValueError(f"record of {record.run}: no validation loss is finite")
     lowest = np.minimum.accumulate(loss)
-    i = int((loss - lowest).argmax())
+    beside = np.maximum(np.append(math.inf, loss[:-1]), np.append(loss[1:], -math.inf))
+    i = int(np.lexsort((loss, np.minimum(loss, beside) - lowest))[-1])
     return LossTurn(float(lowest[i]), float(loss[i]), int(step[i]), float(loss[-1]))
 
 

@@ -465,8 +465,10 @@ def test_best_accuracy_is_the_highest_seen():
         ([5, 4, 9, 20, 3, 0.1], LossTurn(4, 20, 5, 0.1), True, True),
         ([5, 4, 9, 20, 21, 22], LossTurn(4, 22, 20, 22), True, False),
         ([5, 4, 3, 2, 1, 0.1], LossTurn(5, 5, 0, 0.1), False, True),
-        ([5, 4, 9, 0.001, 0.9, 0.001], LossTurn(4, 9, 2, 0.001), True, True),  # a late spike
-        ([5, 4, 4.2, 4, 4, 4], LossTurn(4, 4.2, 2, 4), False, False),  # a tenth is asked for
+        ([4, 5, 5.1, 0.5, 3, 0.5], LossTurn(4, 5.1, 2, 0.5), True, True),  # a late spike, 2.5 nats high
+        ([4, 5, 5.1, 0.5, 0.6, 3], LossTurn(4, 5.1, 2, 3), True, True),  # one at the end
+        ([4, 5, 5.1, 0.5, 3, 2.9], LossTurn(0.5, 3, 10, 2.9), True, False),  # that is no spike
+        ([5, 4, 4.1, 4.2, 4, 4], LossTurn(4, 4.2, 5, 4), False, False),  # a tenth is asked for
         ([5, 4, INF, 8, 6, NAN], LossTurn(4, 8, 5, 6), True, True),
     ],
 )
