@@ -118,6 +118,7 @@ def validation_curves(
     ax: Axes | None = None,
     threshold: float = 0.99,
     names: Mapping[str, str] | None = None,
+    which: measures.Side = "validation",
 ) -> Axes:
     """Validation accuracy against optimizer steps, a colour a group: tasks or networks side by side.
 
@@ -133,19 +134,21 @@ def validation_curves(
         Validation accuracy in (0, 1] that counts as learned.
     names : mapping from str to str, optional
         What the legend calls a label.
+    which : {"validation", "unmirrored", "train"}
+        Whose accuracy.
 
     Returns
     -------
     Axes
-        With optimizer steps (log scale) across and validation accuracy (0 to 1) up.
+        With optimizer steps (log scale) across and accuracy (0 to 1) up.
     """
     ax = look.axes(ax)
-    ax.set(xscale="log", xlabel="optimizer steps", ylabel="validation accuracy", ylim=(-0.02, 1.02))
+    ax.set(xscale="log", xlabel="optimizer steps", ylabel=COLUMNS[f"best_{which}"], ylim=(-0.02, 1.02))
     keys = []
     for label, style in look.styles(groups).items():
-        for _, curve in on_one_grid(groups[label], "validation_accuracy").items():
+        for _, curve in on_one_grid(groups[label], f"{which}_accuracy").items():
             ax.plot(curve.index, curve, style.dash, color=style.colour, lw=1.0, alpha=0.9)
-        reached, mark = _reached(groups[label], threshold), look.marked(style, 5)
+        reached, mark = _reached(groups[label], threshold, which), look.marked(style, 5)
         ax.plot(reached, [threshold] * len(reached), color=style.colour, ls="", **mark)
         name = look.name_of(label, names) + _lacking(groups[label])
         keys.append(look.key(name, color=style.colour, ls=style.dash, lw=1.2, **mark))
@@ -159,10 +162,11 @@ def transition_curves(
     ax: Axes | None = None,
     threshold: float = 0.9,
     names: Mapping[str, str] | None = None,
+    which: measures.Side = "validation",
 ) -> Axes:
     """Validation accuracy against each run's steps over its own steps to `threshold`: transitions aligned.
 
-    Every curve passes through (1, `threshold`); the distance across from 10 % to there is the run's
+    Every curve first reaches `threshold` at 1; the distance across from 10 % to there is the run's
     suddenness (see `measures.suddenness`). A run that never reached `threshold` has no place here; the
     legend says how many did.
 
@@ -176,28 +180,30 @@ def transition_curves(
         Validation accuracy in (0, 1].
     names : mapping from str to str, optional
         What the legend calls a label.
+    which : {"validation", "unmirrored", "train"}
+        Whose accuracy.
 
     Returns
     -------
     Axes
-        With a share of steps across and validation accuracy (0 to 1) up.
+        With a share of steps across and accuracy (0 to 1) up.
     """
     ax, reach = look.axes(ax), f"{100 * threshold:.0f} %"
-    ax.set(xlabel=f"optimizer steps / the run's own steps to {reach}", ylabel="validation accuracy")
+    ax.set(xlabel=f"optimizer steps / the run's own steps to {reach}", ylabel=COLUMNS[f"best_{which}"])
     keys = []
     for label, style in look.styles(groups).items():
         for record in groups[label]:
-            if end := record.steps_to(threshold, "validation"):
-                share, accuracy = record.curve["step"] / end, record.curve["validation_accuracy"]
+            if end := record.steps_to(threshold, which):
+                share, accuracy = record.curve["step"] / end, record.curve[f"{which}_accuracy"]
                 ax.plot(share, accuracy, style.dash, color=style.colour, lw=1.0, alpha=0.9)
-        told = f"{len(_reached(groups[label], threshold))} of {len(groups[label])} reached {reach}"
+        told = f"{len(_reached(groups[label], threshold, which))} of {len(groups[label])} reached {reach}"
         name = f"{look.name_of(label, names)}: {told}{_lacking(groups[label])}"
         keys.append(look.key(name, color=style.colour, ls=style.dash, lw=1.2))
     for guide in (0.1, threshold):
         ax.axhline(guide, color=look.GREY, lw=0.6, ls=":", zorder=0)
-    ax.set(xlim=(0, 1.5), ylim=(-0.02, 1.02))
+    ax.set(xlim=(0, 1.3), ylim=(-0.02, 1.02))
     look.percent(ax.yaxis)
-    look.legend(ax, keys, place="lower right")
+    look.legend(ax, keys, place="upper left")
     return look.noted(ax, _all(groups))
 
 
@@ -250,8 +256,8 @@ def _milestones(ax: Axes, records: Sequence[Record], split: Split, threshold: fl
                 transform=ax.get_xaxis_transform())  # fmt: skip
 
 
-def _reached(records: Sequence[Record], threshold: float) -> list[int]:
-    steps = (record.steps_to(threshold, "validation") for record in records)
+def _reached(records: Sequence[Record], threshold: float, which: measures.Side) -> list[int]:
+    steps = (record.steps_to(threshold, which) for record in records)
     return [step for step in steps if step is not None]
 
 

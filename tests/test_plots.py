@@ -158,6 +158,17 @@ def test_transition_curves_pass_through_one_and_leave_out_runs_that_never_learne
     assert legend(ax) == ["transformer: 2 of 2 reached 90 %", "MLP: 1 of 2 reached 90 %"]
 
 
+@pytest.mark.parametrize("draw", [plots.validation_curves, plots.transition_curves])
+def test_curves_are_of_the_accuracy_that_is_asked_for(draw):
+    one = record(0, learned={"validation": None, "unmirrored": 1000})
+    one.curve["unmirrored_accuracy"] = one.curve["validation_accuracy"] / 2
+    ax = draw({"transformer": [one]}, which="unmirrored")
+    assert ax.get_ylabel() == "validation accuracy, unmirrored pairs"
+    (curve,) = lines(ax, look.STYLES["transformer"].colour)
+    assert max(curve.get_ydata()) == 0.5
+    assert draw({"transformer": [one]}).get_ylabel() == "validation accuracy"
+
+
 # -------------------------------------------------------------------------------------------------
 # Against the training fraction
 
