@@ -89,7 +89,7 @@ def claim(where: str, says: str) -> Callable[[Decide], Decide]:
 
 
 @claim(
-    "figure 1 (left)",
+    "figure 1, left",
     "x/y on half of the table, without weight decay: nearly all training answers are right before 1,000 "
     "updates; validation is at chance until about 100,000 and near 100 % close to 1,000,000. The gap is "
     "about a factor 1000.",
@@ -164,7 +164,7 @@ def c2(fig1_grokking_curves: Records) -> Verdict:
 
 
 @claim(
-    "figure 1 (centre)",
+    "figure 1, centre",
     "S5 product, between 25 % and 30 % of the table: one percentage point less data costs 40 to 50 % more "
     "updates in the median.",
 )
@@ -183,7 +183,8 @@ def c3(fig1_data_fraction: Records) -> Verdict:
     if not findings.runs_of(asked):
         instead = measures.slope_per_point(measures.summary(fig1_data_fraction, LEARNED))
         tasks = findings.listed(map(findings.task, findings.runs_of(fig1_data_fraction)))
-        told = f"Not asked for. Instead, {tasks} at all fractions, in percent a point: {instead}."
+        told = f"Not asked for. Instead, {tasks} at all fractions: one percentage point less data costs more "
+        told += f"updates, in percent: {instead}."
         return _verdict("not reached", 0, told, fig1_data_fraction)
     kind = "partly" if slope.low > 50 or slope.high < 40 else "agrees"
     if not slope.low > 0:
@@ -192,7 +193,7 @@ def c3(fig1_data_fraction: Records) -> Verdict:
 
 
 @claim(
-    "figure 1 (centre)",
+    "figure 1, centre",
     "Updates to 99 % training accuracy stay within 1,000 to 10,000 and tend to fall with the training "
     "fraction.",
 )
@@ -271,7 +272,7 @@ ARITHMETIC = {  # operations of arithmetic, or products and inverses, in the ter
 }
 
 
-@claim("figure 2 (right)", "More complicated, less symmetric operations need a larger fraction.")
+@claim("figure 2, right", "More complicated, less symmetric operations need a larger fraction.")
 def c6(fig2_operations: Records) -> Verdict:
     """Decided by pairs of operations of which one is simpler, and the fractions needed are told apart.
 
@@ -316,7 +317,7 @@ def _operations(records: Records, *operations: str) -> Records:
     return findings.of(records, lambda run: run.operation in operations and not renamed(run))
 
 
-@claim("figure 2 (right)", "x-y and x/y need about the same fraction.")
+@claim("figure 2, right", "x-y and x/y need about the same fraction.")
 def c7(fig2_operations: Records) -> Verdict:
     """Decided by where the smallest sufficient fractions may be among all fractions tried for the two.
 
@@ -337,7 +338,7 @@ def c7(fig2_operations: Records) -> Verdict:
     return _verdict(kind, len(records), told, records, steps=BUDGET)
 
 
-@claim("figure 2 (right)", "Symmetric operations need a smaller fraction than close ones that are not.")
+@claim("figure 2, right", "Symmetric operations need a smaller fraction than close ones that are not.")
 def c8(fig2_operations: Records) -> Verdict:
     """Decided by x+y against x-y, and x^2+y^2 and x^2+xy+y^2 against x^2+xy+y^2+x.
 
@@ -350,7 +351,7 @@ def c8(fig2_operations: Records) -> Verdict:
     return _in_order(records, lambda run: run.operation, close, enough=2)
 
 
-@claim("figure 2 (right)", "x^3+xy^2+y does not generalize, up to 95 % of the table.")
+@claim("figure 2, right", "x^3+xy^2+y does not generalize, up to 95 % of the table.")
 def c9(fig2_operations: Records) -> Verdict:
     """Decided by the best validation accuracy of any run at any fraction.
 
@@ -367,7 +368,7 @@ def c9(fig2_operations: Records) -> Verdict:
     return _verdict("differs" if needed.reached else kind, len(records), told, records, steps=BUDGET)
 
 
-@claim("figure 2 (right)", "The mixed operation, x/y for odd y and else x-y, does generalize.")
+@claim("figure 2, right", "The mixed operation, x/y for odd y and else x-y, does generalize.")
 def c10(fig2_operations: Records) -> Verdict:
     """Decided by whether any fraction suffices.
 
@@ -390,7 +391,7 @@ DECAY, DECAY_TO_INIT = "AdamW, decay 1", "AdamW, decay to init"
 
 
 @claim(
-    "figure 2 (left)", "Weight decay more than halves the fraction needed, against most other interventions."
+    "figure 2, left", "Weight decay more than halves the fraction needed, against most other interventions."
 )
 def c11(fig2_optimizers: Records) -> Verdict:
     """Decided by bounds of (fraction needed by another variant) / (fraction needed with decay 1).
@@ -415,7 +416,7 @@ def c11(fig2_optimizers: Records) -> Verdict:
     return _verdict(kind, len(fig2_optimizers), told, fig2_optimizers, S5, BUDGET)
 
 
-@claim("figure 2 (left)", "Decay towards the initialization helps, but less than towards the origin.")
+@claim("figure 2, left", "Decay towards the initialization helps, but less than towards the origin.")
 def c12(fig2_optimizers: Records) -> Verdict:
     """Decided by the fractions needed: decay to the initialization against none, to the origin against it.
 
@@ -425,7 +426,7 @@ def c12(fig2_optimizers: Records) -> Verdict:
     return _variants_in_order(fig2_optimizers, [(DECAY_TO_INIT, ADAM), (DECAY, DECAY_TO_INIT)])
 
 
-@claim("figure 2 (left)", "Noise helps: minibatches against the full batch, noise on weights, on updates.")
+@claim("figure 2, left", "Noise helps: minibatches against the full batch, noise on weights, on updates.")
 def c13(fig2_optimizers: Records) -> Verdict:
     """Decided by the fractions needed in three pairs that differ by one kind of noise.
 
@@ -436,7 +437,7 @@ def c13(fig2_optimizers: Records) -> Verdict:
     return _variants_in_order(fig2_optimizers, pairs)
 
 
-@claim("figure 2 (left)", "The learning rate must lie within about one order of magnitude.")
+@claim("figure 2, left", "The learning rate must lie within about one order of magnitude.")
 def c14(fig2_optimizers: Records) -> Verdict:
     """Decided by the fractions needed by Adam at 3e-4, 1e-3 and 3e-3, the ends and the middle of a decade.
 
@@ -450,7 +451,7 @@ def c14(fig2_optimizers: Records) -> Verdict:
     worse = [a for a in needed if any(findings.needs_less(needed[b], needed[a]) for b in needed)]
     same = len(needed) == 3 and len(set(needed.values())) == 1 and None not in needed[ADAM]
     kind = "agrees" if len(worse) == 2 else "partly" if worse else "differs" if same else "not reached"
-    told = f"{findings.brackets(needed)} Worse than another: {findings.listed(worse) or 'none'}."
+    told = f"{findings.brackets(needed)} Worse than another: {_names(worse) or 'none'}."
     return _verdict(kind, len(records), told, records, S5, BUDGET)
 
 
@@ -460,7 +461,7 @@ def _variants_in_order(records: Records, pairs: Sequence[tuple[str, str]]) -> Ve
     return _in_order(shown, experiments.variant_of, pairs, len(pairs), S5)
 
 
-@claim("figure 2 (left)", "Every variant reaches 100 % training accuracy within 1,000 to 10,000 updates.")
+@claim("figure 2, left", "Every variant reaches 100 % training accuracy within 1,000 to 10,000 updates.")
 def c15(fig2_optimizers: Records) -> Verdict:
     """Decided by the first step at which training accuracy is 99 %; earlier than 1,000 counts as within.
 
@@ -482,11 +483,11 @@ def c15(fig2_optimizers: Records) -> Verdict:
     told = (
         f"{_fitting(table)} Of {len(asked)} variants, {len(asked) - len(late) - len(is_open)} within 10,000"
     )
-    told += "".join(f"; {word}: {', '.join(of)}" for word, of in (("late", late), ("open", is_open)) if of)
+    told += "".join(f"; {word}: {_names(of)}" for word, of in (("late", late), ("open", is_open)) if of)
     return _verdict(kind, len(table), f"{told}.", fig2_optimizers, S5)
 
 
-@claim("figure 2 (left)", "Full-batch optimizers generalize, too, at high fractions.")
+@claim("figure 2, left", "Full-batch optimizers generalize, too, at high fractions.")
 def c16(fig2_optimizers: Records) -> Verdict:
     """Decided by whether any fraction suffices for Adam with full batches, without and with update noise.
 
@@ -507,7 +508,7 @@ def c16(fig2_optimizers: Records) -> Verdict:
 
 
 @claim(
-    "figure 3 (left)",
+    "figure 3, left",
     "The output rows of S5 product cluster by cosets of the subgroup of order 10 that (0 3)(1 4) and "
     "(1 2)(3 4) generate, or of a conjugate of it.",
 )
@@ -539,11 +540,11 @@ def c17(fig3_embeddings: Records) -> Verdict:
 def _largest_z(table: pd.DataFrame, paper: str) -> str:
     """The first row of a coset test in words, and the largest z of the paper's subgroup."""
     row, theirs = table.iloc[0].to_dict(), table.loc[table["name"].eq(paper), "z"].max()
-    found = f"{row['z']:.1f} for {row['name']} of order {row['order']} (p = {row['p_corrected']:.2g})"
+    found = f"{row['z']:.1f} for {row['name']} (order {row['order']}, p = {row['p_corrected']:.2g})"
     return found if row["name"] == paper else f"{found}, {theirs:.1f} for {paper}"
 
 
-@claim("figure 3 (right)", "The output rows of addition lie along a number line whose step is 8.")
+@claim("figure 3, right", "The output rows of addition lie along a number line whose step is 8.")
 def c18(fig3_embeddings: Records) -> Verdict:
     """Decided by `number_line.line_test` on networks with weight decay that know x+y.
 
@@ -617,8 +618,9 @@ def c20(fig6_outliers: Records) -> Verdict:
     with_few, with_many = measures.interval(few), measures.interval(many)
     all_fitted = False if given_up.any() else True if fitted.all() else None
     kind = _kind_of([all_fitted, with_few.value >= -LITTLE, with_many.value < -LITTLE])
-    told = f"{fitted.sum()} of {len(pairs)} runs with outliers fitted their training set. Median change of "
-    told += f"best accuracy: {with_few} with few outliers, {with_many} with many."
+    told = f"Of {len(pairs)} runs with outliers {fitted.sum()} fitted their training set"
+    told += f"; open, being given up early: {(~fitted & ~given_up).sum()}. Median change of best accuracy: "
+    told += f"{with_few} with few outliers, {with_many} with many."
     known = len(few) and len(many)
     return _verdict(kind if known else "not reached", len(pairs), told, fig6_outliers, S5, BUDGET)
 
@@ -706,7 +708,9 @@ def _in_order(
     if n_less >= enough and not n_more:
         kind = "agrees"
     words = {True: "less than", False: "more than", None: "not told apart from"}
-    order = "; ".join(f"{a} {words[known]} {b}" for (a, b), known in less.items())
+    order = "; ".join(
+        f"{findings.name(a)} {words[known]} {findings.name(b)}" for (a, b), known in less.items()
+    )
     told = f"{findings.brackets(needed)} So {order}."
     return _verdict(kind, len(records), told, records, operation, BUDGET)
 
@@ -716,6 +720,10 @@ def _kind_of(parts: Sequence[bool | None]) -> Kind:
     if all(parts):
         return "agrees"
     return "partly" if any(parts) else "differs"
+
+
+def _names(labels: Iterable[str]) -> str:
+    return ", ".join(map(findings.name, labels))
 
 
 def _is_about(value: float, target: float) -> bool:
@@ -763,21 +771,20 @@ def to_html(table: pd.DataFrame, code_page: str = "claims_code.html") -> str:
     Links are relative to the book's folder; that to the rule goes to an anchor, such as decides-c7, of
     `code_page`.
     """
-    head = "".join(f"<th>{name}</th>" for name in ("", "the paper says", "measured", "verdict", "n", "see"))
+    head = "".join(f"<th>{name}</th>" for name in ("claim", "the paper says", "measured", "n"))
+    badge = "color: white; padding: 0.1em 0.5em; white-space: nowrap; background: "
+    style = "text-align: left; vertical-align: top; padding: 0.5em; border-top: 1px solid #8888"
     rows = []
     for row in table.to_dict("records"):
-        style = (
-            f"background: {COLOURS[row['verdict']]}; color: white; padding: 0.1em 0.5em; white-space: nowrap"
-        )
-        rule = f'<a href="{code_page}#decides-{row["decided by"]}">rule</a>'
+        word = f'<span style="{badge}{COLOURS[row["verdict"]]}">{row["verdict"]}</span>'
+        links = f'<a href="{row["page"]}.html">figure</a>, '
+        links += f'<a href="{code_page}#decides-{row["decided by"]}">rule</a>'
         cells = (
-            f"<strong>{row['id']}</strong>",
+            f"<strong>{row['id']}</strong><br/>{word}<br/>{links}",
             f"{html.escape(row['claim'])} <em>({html.escape(row['where'])})</em>",
             html.escape(row["measured"]),
-            f'<span style="{style}">{row["verdict"]}</span>',
             f"{row['n']}",
-            f'<a href="{row["page"]}.html">figure</a>, {rule}',
         )
-        inside = "".join(f'<td style="text-align: left; vertical-align: top">{cell}</td>' for cell in cells)
+        inside = "".join(f'<td style="{style}">{cell}</td>' for cell in cells)
         rows.append(f'<tr id="{row["decided by"]}">{inside}</tr>')
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

@@ -75,13 +75,10 @@ def has_failed(record: Record, budget: int = BUDGET) -> bool:
 
 
 def gap(records: Iterable[Record]) -> Estimate:
-    """Median of updates to 99 % in validation over those in training; Kaplan-Meier's where some are open."""
-    fitted = [record for record in records if record.steps_to(LEARNED, "train")]
-    gaps = [measures.gap(record, LEARNED) for record in fitted]
-    if None not in gaps:
-        return measures.interval(gaps)
-    followed = [record.last_step / (record.steps_to(LEARNED, "train") or 1) for record in fitted]
-    return measures.median_steps(gaps, followed)
+    """Median over these runs of updates to 99 % in validation over those in training; see `measures.gaps`."""
+    found = measures.gaps(measures.summary(list(records), LEARNED), "missing")  # one group: all are on record
+    first = (found[name].iloc[0] for name in Estimate._fields)
+    return measures.NOTHING if found.empty else Estimate(*first)
 
 
 def outcomes(records: Sequence[Record]) -> pd.DataFrame:
@@ -184,6 +181,11 @@ def decay_pairs(records: Iterable[Record]) -> pd.DataFrame:
 # In words
 
 
+def name(label: str) -> str:
+    """The name of an operation, or of a variant, in quotes if it has a comma in it."""
+    return NAMES.get(label, repr(label) if "," in label else label)
+
+
 def task(run: Run) -> str:
     """The operation, and what it acts on."""
     named = NAMES.get(run.operation, f"{run.operation} mod {run.p}")
@@ -217,7 +219,7 @@ def bracket(needed: Needed) -> str:
 
 def brackets(needed: Mapping[str, Needed]) -> str:
     """Where fractions needed lie, by name."""
-    told = (f"{NAMES.get(name, name)} {bracket(found)}" for name, found in needed.items())
+    told = (f"{name(label)} {bracket(found)}" for label, found in needed.items())
     return f"Fraction needed: {'; '.join(told)}." if needed else ""
 
 
@@ -229,7 +231,7 @@ def notes(records: Records, operation: str | None = None, steps: int | None = No
     runs, told = runs_of(records), []
     others = [run for run in runs if operation and run.operation != operation]
     if operation and others:
-        told.append(f"This is {listed(map(task, others))}; the paper's is {NAMES.get(operation, operation)}.")
+        told.append(f"This is {listed(map(task, others))}; the paper's is {name(operation)}.")
     if sizes := listed(size for run in runs for size in _unlike_the_papers(run)):
         told.append(f"Not the paper's size: {sizes}.")
     cut = [r.last_step for r in records if not has_learned(r) and r.diverged_at is None]

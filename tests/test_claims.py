@@ -383,38 +383,53 @@ CASES = {
         Case("not reached", 4, "Missing: 1 of 5", lambda: variants({DECAY: 0.4}, missing=[ADAM])),
     ],
     "c12": [
-        Case("agrees", 12, "decay 1 20 to 40 %", lambda: variants({DECAY: 0.4, TO_INIT: 0.6, ADAM: 0.8})),
+        Case(
+            "agrees",
+            12,
+            "'AdamW, decay 1' 20 to 40 %",
+            lambda: variants({DECAY: 0.4, TO_INIT: 0.6, ADAM: 0.8}),
+        ),
         Case("partly", 12, "not told apart", lambda: variants({DECAY: 0.4, TO_INIT: 0.4, ADAM: 0.8})),
-        Case("partly", 12, "decay 1 more than", lambda: variants({DECAY: 0.6, TO_INIT: 0.4, ADAM: 0.8})),
-        Case("differs", 12, "decay 1 more than", lambda: variants({DECAY: 0.6, TO_INIT: 0.4, ADAM: 0.4})),
+        Case(
+            "partly",
+            12,
+            "'AdamW, decay 1' more than 'AdamW, decay to init'",
+            lambda: variants({DECAY: 0.6, TO_INIT: 0.4, ADAM: 0.8}),
+        ),
+        Case(
+            "differs",
+            12,
+            "'AdamW, decay 1' more than 'AdamW, decay to init'",
+            lambda: variants({DECAY: 0.6, TO_INIT: 0.4, ADAM: 0.4}),
+        ),
         Case("not reached", 12, "above 80 %", lambda: variants({DECAY: None, TO_INIT: None, ADAM: None})),
     ],
     "c13": [
         Case(
             "agrees",
             16,
-            "weight noise less than minibatch",
+            "weight noise less than 'minibatch, Adam'",
             lambda: variants({FULL: 0.8, ADAM: 0.6, WEIGHTS: 0.4, FULL_NOISE: 0.6}),
         ),
         Case(
             "partly",
             12,
-            "Adam not told apart from full batch",
+            "'minibatch, Adam' not told apart from 'full batch, Adam'",
             lambda: variants(  # given up earlier
                 {FULL: None, ADAM: 0.6, WEIGHTS: 0.4}, budgets={FULL: 1000}
             ),
         ),
-        Case("differs", 8, "noise more than minibatch", lambda: variants({ADAM: 0.4, WEIGHTS: 0.6})),
+        Case("differs", 8, "weight noise more than 'minibatch", lambda: variants({ADAM: 0.4, WEIGHTS: 0.6})),
         Case("not reached", 8, "above 80 %", lambda: variants({FULL: None, ADAM: None})),
     ],
     "c14": [
         Case(
             "agrees",
             12,
-            "another: Adam, lr 3e-4, Adam, lr 3e-3.",
+            "another: 'Adam, lr 3e-4', 'Adam, lr 3e-3'.",
             lambda: variants({LOW: None, ADAM: 0.6, HIGH: 0.8}),
         ),
-        Case("partly", 12, "another: Adam, lr 3e-3.", lambda: variants({LOW: 0.6, ADAM: 0.6, HIGH: 0.8})),
+        Case("partly", 12, "another: 'Adam, lr 3e-3'.", lambda: variants({LOW: 0.6, ADAM: 0.6, HIGH: 0.8})),
         Case("differs", 12, "another: none", lambda: variants({LOW: 0.6, ADAM: 0.6, HIGH: 0.6})),
         Case("not reached", 12, "above 80 %", lambda: variants({LOW: None, ADAM: None, HIGH: None})),
         Case("not reached", 12, "at most 20 %", lambda: variants({LOW: 0.2, ADAM: 0.2, HIGH: 0.2})),
@@ -425,16 +440,16 @@ CASES = {
         Case(
             "partly",
             8,
-            "open: full batch, Adam.",
+            "open: 'full batch, Adam'.",
             lambda: fitting(dict.fromkeys(VARIANTS, 300) | {FULL: None}),
         ),
         Case(
             "partly",
             9,
-            "late: full batch, Adam.",
+            "late: 'full batch, Adam'.",
             lambda: fitting(dict.fromkeys(VARIANTS, 300) | {FULL: 20_000}),
         ),
-        Case("partly", 8, "open: full batch, Adam.", lambda: fitting(300, n_missing=1)),
+        Case("partly", 8, "open: 'full batch, Adam'.", lambda: fitting(300, n_missing=1)),
         Case("differs", 9, "after 20,000 updates (n = 9). Of 9 variants, 0", lambda: fitting(20_000)),
         Case(
             "differs",
@@ -446,7 +461,7 @@ CASES = {
         Case("not reached", 4, "Missing: 5 of 9", lambda: fitting(300, n_missing=5)),
     ],
     "c16": [
-        Case("agrees", 8, "full batch, Adam 60 to 80 %", lambda: variants({FULL: 0.8, FULL_NOISE: 0.6})),
+        Case("agrees", 8, "'full batch, Adam' 60 to 80 %", lambda: variants({FULL: 0.8, FULL_NOISE: 0.6})),
         Case("partly", 8, "above 80 %", lambda: variants({FULL: None, FULL_NOISE: 0.6})),
         Case(
             "differs",
@@ -469,7 +484,7 @@ CASES = {
             "the paper's, D5, in 2",
             lambda: records([product(coset_rows(10, seed=seed), seed=seed) for seed in range(2)]),
         ),
-        Case("partly", 1, "for S4 of order 24", lambda: records(product(coset_rows(24)))),
+        Case("partly", 1, "for S4 (order 24, p", lambda: records(product(coset_rows(24)))),
         Case("differs", 1, "in 0 of 1 networks", lambda: records(product(no_rows(120)))),
         Case(
             "not reached",
@@ -539,12 +554,22 @@ CASES = {
         ),
     ],
     "c20": [
-        Case("agrees", 6, "6 of 6 runs with outliers fitted", lambda: outliers(0.98, 0.3)),
+        Case("agrees", 6, "Of 6 runs with outliers 6 fitted", lambda: outliers(0.98, 0.3)),
         Case("partly", 6, "-0.02 [-0.02, -0.02] (n = 3) with few", lambda: outliers(0.98, 0.97)),
         Case("partly", 6, "-0.5 [-0.5, -0.5] (n = 3) with few", lambda: outliers(0.5, 0.3)),
-        Case("partly", 6, "0 of 6 runs", lambda: outliers(0.98, 0.3, train=None)),
-        Case("differs", 6, "0 of 6 runs", lambda: outliers(0.5, 0.97, train=None, followed=LONG)),
-        Case("not reached", 0, "0 of 0 runs", lambda: outliers(0.98, 0.3, clean=None)),
+        Case(
+            "partly",
+            6,
+            "0 fitted their training set; open, being given up early: 6",
+            lambda: outliers(0.98, 0.3, train=None),
+        ),
+        Case(
+            "differs",
+            6,
+            "0 fitted their training set; open, being given up early: 0",
+            lambda: outliers(0.5, 0.97, train=None, followed=LONG),
+        ),
+        Case("not reached", 0, "Of 0 runs with outliers 0", lambda: outliers(0.98, 0.3, clean=None)),
         Case("not reached", 3, "(n = 0) with many", lambda: records(outliers(0.98, 0.3)[:6])),
     ],
     "c21": [
@@ -687,11 +712,11 @@ def test_html_has_word_colour_and_links_of_each_verdict(table):
     assert [row.get("id") for row in rows] == list(CASES)
     for row, (_, verdict) in zip(rows, table.iterrows(), strict=True):
         cells = row.findall("td")
-        word = cells[3].find("span")
+        word = cells[0].find("span")
         assert word is not None
         assert word.text == verdict["verdict"]
         assert claims.COLOURS[verdict["verdict"]] in word.get("style", "")
-        assert "".join(cells[2].itertext()) == verdict["measured"]
+        assert [cell.text for cell in cells[2:]] == [verdict["measured"], str(verdict["n"])]
         links = [link.get("href") for link in row.iter("a")]
         assert links == [f"{verdict['page']}.html", f"claims_code.html#decides-{row.get('id')}"]
     assert set(claims.COLOURS) == set(KINDS)

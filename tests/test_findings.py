@@ -73,7 +73,7 @@ def test_run_has_failed_at_its_budget_or_where_it_diverged():
 
 
 def test_gap_is_a_median_in_which_censored_runs_come_last():
-    assert findings.gap([learned(1000), learned(2000), learned(3000)]).value == 20
+    assert str(findings.gap([learned(1000), learned(2000), learned(3000)])) == "20 [10, not reached] (n = 3)"
     assert findings.gap([learned(1000), learned(3000), unlearned()]).value == 30
     half_unlearned = findings.gap([learned(1000), unlearned(), unlearned()])
     assert math.isnan(half_unlearned.value)
@@ -173,6 +173,8 @@ def test_lists_and_spans_in_words():
     assert findings.listed([1.0, 0.5, 1.0, "x"]) == "1, 0.5, x"
     assert findings.span([4000, 1000]) == "1,000 to 4,000"
     assert findings.span([4000, 4000]) == "4,000"
+    assert findings.name("AdamW, decay 1") == "'AdamW, decay 1'"
+    assert findings.name("s5:xy") == "S5 product"
     assert findings.task(Run(operation="s5:xyx", n=4)) == "xyx on S4"
     assert findings.task(Run(operation="x+y", p=23)) == "x+y mod 23"
 
