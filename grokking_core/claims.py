@@ -644,6 +644,8 @@ def c21(fig7_sharpness: Records) -> Verdict:
     told = f"Spearman's correlation: {found} (the paper: -0.795). On all pairs, mirrored ones included: "
     told += f"{measures.spearman(phi, table['best_validation'])}. With sharpness as released: "
     told += f"{measures.spearman(released, table['accuracy'])}."
+    if stops := [stop for _, stop in records.asked if stop is not None and stop < 1]:
+        told += f" Runs ended as soon as {findings.percent(max(stops))} of validation was right."
     return _verdict(kind, found.n, told, records, S5, BUDGET)
 
 

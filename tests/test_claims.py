@@ -661,6 +661,13 @@ def test_the_papers_setting_needs_no_word():
     assert re.findall("paper|Missing", claims.c11(found).measured) == []
 
 
+def test_sharpness_of_runs_that_ended_on_learning_is_said_to_be_theirs():
+    found = scattered(-1)
+    assert "Runs ended" not in claims.c21(found).measured
+    found.asked = ((4000, 0.99), (1000, None))
+    assert " Runs ended as soon as 99 % of validation was right." in claims.c21(found).measured
+
+
 # All of them
 
 
