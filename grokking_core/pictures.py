@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from grokking_core import cosets, look, structure
+from grokking_core import cosets, findings, look, structure
 
 if TYPE_CHECKING:
     from grokking_core.record import Record
@@ -311,13 +310,13 @@ def line_agreement(table: pd.DataFrame, ax: Axes | None = None, level: float = 0
     return look.noted(ax, table)
 
 
-def structures(networks: Sequence[Structure], missing: Sequence[Run] = (), threshold: float = 0.99) -> Figure:
+def structures(networks: Sequence[Structure], missing: Sequence[Run] = ()) -> Figure:
     """What the output rows of some networks show, a row a network: the picture, and the test beside it.
 
     Left t-SNE of the rows, coloured by the cosets of the best subgroup, or by stretches of the best line,
     whose steps are drawn; right the test in the full space (see `coset_agreement` and `line_agreement`),
     of each class of subgroups and side the best conjugate. What the paper found is bold, or a dotted line.
-    The title says how well the network knew its task, and whether that is below `threshold`.
+    The title has its accuracy at the end, and says if it did not learn its task (see `findings.knows`).
 
     Parameters
     ----------
@@ -325,25 +324,27 @@ def structures(networks: Sequence[Structure], missing: Sequence[Run] = (), thres
         Of one operation.
     missing : sequence of Run
         Runs without a record: their rows are empty.
-    threshold : float
-        Validation accuracy at the end that counts as learned, in (0, 1].
     """
     n_rows = max(1, len(networks) + len(missing))
     with sns.axes_style("ticks"):
-        figure = plt.figure(figsize=(7, 3.3 * n_rows), dpi=144, layout="constrained", facecolor="white")
+        figure = plt.figure(figsize=(7, 3 * n_rows), dpi=144, layout="constrained", facecolor="white")
     rows = figure.subfigures(n_rows, 1, squeeze=False)[:, 0]
-    titles = [_known_by(network.record, threshold) for network in networks]
+    titles = [_known_by(network.record) for network in networks]
     titles += [f"{_trained(run)}: not on record" for run in missing]
     for row, title in zip(rows, titles, strict=False):
         row.suptitle(title, x=0.01, ha="left", fontsize=look.NORMAL + 1, weight="bold")
-    keys = {}
+    keys, tests = {}, []
     for i, row in enumerate(rows):
         left, right = row.subplots(1, 2)
         if i < len(networks):
             keys |= _structure(networks[i], left, right)
+            tests.append(right)
         else:
             for ax in (embedding([], ax=left), look.noted(look.axes(right), ())):
                 ax.set(xticks=[], yticks=[])
+    for ax in tests:  # on the same scale
+        on_group = networks[0].on_group
+        ax.set(**{"xlim" if on_group else "ylim": _widest(tests, on_group)})
     if keys:
         how = {"loc": "outside lower right", "ncols": 3, "frameon": False, "fontsize": look.NORMAL}
         figure.legend(keys.values(), keys, **how)
@@ -374,16 +375,29 @@ def _structure(network: Structure, left: Axes, right: Axes) -> dict[str, Artist]
     return look.legend_taken(right)
 
 
+def _widest(panels: Sequence[Axes], across: bool) -> tuple[float, float]:
+    """Limits that hold those of all panels, across or up."""
+    limits = np.array([ax.get_xlim() if across else ax.get_ylim() for ax in panels])
+    return limits[:, 0].min(), limits[:, 1].max()
+
+
 def _trained(run: Run) -> str:
-    return f"weight decay {run.weight_decay:g}, seed {run.seed}"
+    return f"decay {run.weight_decay:g}, seed {run.seed}"
 
 
-def _known_by(record: Record, threshold: float) -> str:
+def _known_by(record: Record) -> str:
     """How a network was trained, and how much of its task it knew at the end."""
-    known = float(record.curve["validation_accuracy"].iloc[-1])
-    percent = math.floor(1000 * known) / 10  # 100 only where all are right
-    text = f"{_trained(record.run)}: {percent:g} % of validation right after {record.last_step:,} updates"
-    return text if known >= threshold else f"{text}, NOT learned"
+    last = record.curve.iloc[-1]
+    text = f"{_trained(record.run)}, {record.last_step:,} updates: "
+    text += f"validation {_accuracy(last['validation_accuracy'])}"
+    if findings.is_symmetric(record.run.operation):
+        text += f" (unmirrored {_accuracy(last['unmirrored_accuracy'])})"
+    return text if findings.knows(record) else f"{text}, NOT learned"
+
+
+def _accuracy(share: float) -> str:
+    """Percent with a decimal, and 100 % only where it is all."""
+    return "100 %" if share == 1 else f"{min(100 * share, 99.9):.1f} %"
 
 
 def _found(ax: Axes, x: np.ndarray, y: np.ndarray, sure: np.ndarray, level: float) -> None:

@@ -11,15 +11,17 @@ it stands what the authors' code computes instead, `released_sharpness`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.optimize import minimize
 from torch.nn import functional as F
 
 from grokking_core import data, ensemble, streams
+from grokking_core.record import Record
 from grokking_core.run import Run
 
 Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]  # weights (n,) -> loss, gradient (n,)
@@ -192,6 +194,33 @@ def measure(run: Run, parameters: torch.Tensor | np.ndarray, n_subspaces: int = 
         "phi": np.array([sharpness_in(loss, x0, box) for box in boxes]),
         "released": np.array([released_sharpness_in(loss, x0, box, batch_size) for box in boxes]),
     }
+
+
+def summary(records: Iterable[Record]) -> pd.DataFrame:
+    """One row a network: how well it did at the end, where sharpness is measured, and how sharp that is.
+
+    Parameters
+    ----------
+    records : iterable of Record
+        With sharpness kept.
+
+    Returns
+    -------
+    DataFrame
+        train_fraction, seed; followed (last step); train_loss (nats), train, validation and unmirrored
+        (accuracies) there; phi and released (means over subspaces, NaN of a network that diverged);
+        n_subspaces.
+    """
+    sides, rows = ("train", "validation", "unmirrored"), []
+    for record in records:
+        last, kept = record.curve.iloc[-1], record.kept["sharpness"]
+        row = {"train_fraction": record.run.train_fraction, "seed": record.run.seed}
+        row |= {"followed": record.last_step, "train_loss": last["train_loss"]}
+        row |= {side: last[f"{side}_accuracy"] for side in sides}
+        row |= {name: kept[name].mean() for name in ("phi", "released")}
+        rows.append(row | {"n_subspaces": len(kept["phi"])})
+    columns = ["train_fraction", "seed", "followed", "train_loss", *sides, "phi", "released", "n_subspaces"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _weights(run: Run, parameters: torch.Tensor | np.ndarray) -> np.ndarray:

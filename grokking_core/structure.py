@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from grokking_core import cosets, data, embedding, number_line
+from grokking_core import cosets, data, embedding, findings, number_line
 from grokking_core.record import Record
 from grokking_core.run import Run
 
@@ -64,9 +64,7 @@ def read(record: Record) -> Structure:
     rows = record.kept["output_rows"]["rows"]
     on_group = data.OPERATIONS[run.operation].on_group
     if np.isfinite(rows).all():
-        n = run.n_elements
-        test = cosets.coset_test(rows, run.n) if on_group else number_line.line_test(rows, n)
-        return Structure(record, embedding.elements(rows, n), test)
+        return Structure(record, embedding.elements(rows, run.n_elements), findings.structure(record))
     named = ("name", "order", "side") if on_group else ("step",)
     return Structure(record, np.zeros((0, 2)), pd.DataFrame(columns=[*named, *_OF_TEST]))
 
@@ -90,7 +88,7 @@ def summary(structures: Sequence[Structure], missing: Iterable[Run] = ()) -> pd.
     DataFrame
         - operation, weight_decay, seed;
         - followed (Int64): last step; train, validation, unmirrored: accuracy there, best_validation: the
-          highest seen;
+          highest seen; knows (boolean): see `findings.knows`;
         - best: the line or coset with the largest z; agreement, chance, z, p_corrected: of it;
         - paper: the line of step 8, or whichever conjugate of the paper's subgroup, left or right, has the
           largest z; paper_agreement, ..., paper_p_corrected: of it; paper_place (Int64): its place in the
@@ -102,10 +100,12 @@ def summary(structures: Sequence[Structure], missing: Iterable[Run] = ()) -> pd.
     rows += [_of_run(run) | {"missing": True} for run in missing]
     paper = [f"paper_{name}" for name in _OF_TEST]
     accuracies = ["train", "validation", "unmirrored", "best_validation"]
-    columns = [*_OF_RUN, "followed", *accuracies, "best", *_OF_TEST, "paper", *paper, "paper_place"]
+    columns = [*_OF_RUN, "followed", *accuracies, "knows", "best", *_OF_TEST, "paper", *paper, "paper_place"]
     table = pd.DataFrame(rows, columns=[*columns, "frequencies", "missing"])
     whole = dict.fromkeys(("followed", "paper_place", "frequencies"), "Int64")
-    table = table.astype(whole | dict.fromkeys([*accuracies, *_OF_TEST, *paper], "float64"))
+    table = table.astype(
+        whole | {"knows": "boolean"} | dict.fromkeys([*accuracies, *_OF_TEST, *paper], "float64")
+    )
     return table.assign(missing=table["missing"].eq(True))
 
 
@@ -118,7 +118,7 @@ def _row(structure: Structure) -> dict[str, Any]:
     last = record.curve.iloc[-1]
     row = _of_run(record.run) | {"followed": record.last_step}
     row |= {side: last[f"{side}_accuracy"] for side in ("train", "validation", "unmirrored")}
-    row["best_validation"] = record.curve["validation_accuracy"].max()
+    row |= {"best_validation": record.curve["validation_accuracy"].max(), "knows": findings.knows(record)}
     if len(test):
         row |= {"best": name_of(test.iloc[0])} | {name: test[name].iloc[0] for name in _OF_TEST}
         if not structure.on_group:

@@ -202,6 +202,7 @@ def test_labels_of_a_line_colour_its_steps_and_have_no_legend():
 def network(operation: str, validation: float, test: pd.DataFrame, n: int = 20) -> Structure:
     """A made-up network, whose output rows are noise."""
     curve = pd.DataFrame({"step": [0, 3000], "validation_accuracy": [1.0, validation]})
+    curve["unmirrored_accuracy"] = validation - 0.05
     run = Run(operation=operation, p=n, n=4, weight_decay=0.5)
     return Structure(Record(run=run, curve=curve), np.random.default_rng(0).normal(size=(n, 4)), test)
 
@@ -214,15 +215,17 @@ def panels(figure) -> list[str]:
 
 def test_structures_of_lines_have_the_picture_and_the_test_side_by_side():
     missing = Run(operation="x+y", seed=3)
-    figure = plots.structures([network("x+y", 0.9996, LINE), network("x+y", 0.98, LINE)], [missing])
+    weak = LINE.assign(agreement=0.1)
+    figure = plots.structures([network("x+y", 0.9998, LINE), network("x+y", 0.9399, weak)], [missing])
     assert panels(figure) == [
-        "weight decay 0.5, seed 0: 99.9 % of validation right after 3,000 updates",
-        "weight decay 0.5, seed 0: 98 % of validation right after 3,000 updates, NOT learned",
-        "weight decay 1, seed 3: not on record",
+        "decay 0.5, seed 0, 3,000 updates: validation 99.9 % (unmirrored 95.0 %)",
+        "decay 0.5, seed 0, 3,000 updates: validation 94.0 % (unmirrored 89.0 %), NOT learned",
+        "decay 1, seed 3: not on record",
         *("line of step 8", "") * 2,
-        *("", "") * 1,
+        *("", ""),
     ]
     left, right = figure.subfigs[0].axes
+    assert right.get_ylim() == figure.subfigs[1].axes[1].get_ylim()
     joins = [line for line in left.lines if line.get_marker() == "None"]
     assert [list(line.get_xdata()) for line in right.lines if line.get_linestyle() == ":"] == [[8, 8]]
     assert len(joins) == 20
@@ -235,6 +238,7 @@ def test_structures_of_cosets_have_the_papers_last_where_it_is_not_among_the_fir
     monkeypatch.setattr(pictures, "CLASSES", 1)
     table = COSETS.assign(subgroup=[25, 0, 0], conjugate=0)  # in S_4
     figure = plots.structures([network("s5:xy", 1.0, table, n=24)])
+    assert panels(figure)[0] == "decay 0.5, seed 0, 3,000 updates: validation 100 %"
     left, right = figure.axes
     assert left.get_title() == "cosets of A4 (order 12), left"
     assert [(label.get_text(), label.get_weight()) for label in right.get_yticklabels()] == [

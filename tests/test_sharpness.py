@@ -1,9 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
 
 from grokking_core import Run, data, ensemble, model, sharpness
+from grokking_core.record import Record
 from grokking_core.sharpness import released_sharpness_in, sharpness_in, subspace, training_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -160,3 +162,17 @@ def test_weights_of_another_network_are_refused():
 def test_subspace_needs_some_dimensions_and_not_more_than_weights(dimensions):
     with pytest.raises(ValueError, match=rf"dimensions={dimensions} must lie in 1..{N}"):
         subspace(X0, dimensions=dimensions)
+
+
+def test_summary_has_the_end_of_each_network_and_means_over_subspaces():
+    ends = {"train_loss": 0.5, "train_accuracy": 1.0, "validation_accuracy": 0.4, "unmirrored_accuracy": 0.3}
+    curve = pd.DataFrame([{"step": 0} | dict.fromkeys(ends, 9.0), {"step": 70} | ends])
+    kept = {"sharpness": {"phi": np.array([1.0, 3.0, 8.0]), "released": np.array([0.0, 0.0, 0.3])}}
+    record = Record(run=Run(operation="x+y", train_fraction=0.3, seed=2), curve=curve, kept=kept)
+    table = sharpness.summary([record])
+    assert table.iloc[0].to_dict() == {
+        "train_fraction": 0.3, "seed": 2, "followed": 70, "train_loss": 0.5, "train": 1.0,
+        "validation": 0.4, "unmirrored": 0.3, "phi": 4.0, "released": pytest.approx(0.1), "n_subspaces": 3,
+    }  # fmt: skip
+    nothing = sharpness.summary([])
+    assert (len(nothing), list(nothing)) == (0, list(table))

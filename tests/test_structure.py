@@ -72,6 +72,7 @@ def test_summary_takes_accuracies_of_the_end_where_the_rows_are_from():
     row = structure.summary([structure.read(record(ADDITION, circle(12)))]).iloc[0]
     assert (row["weight_decay"], row["seed"], row["followed"], row["missing"]) == (0, 3, 20, False)
     assert (row["train"], row["validation"], row["unmirrored"], row["best_validation"]) == (0.99, 0.9, 0.5, 1)
+    assert not row["knows"], "of the unmirrored pairs it has half"
 
 
 def test_summary_has_no_paper_where_the_group_has_no_such_subgroup():
