@@ -1,0 +1,136 @@
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from grokking_core import experiments
+from grokking_core.experiments import EXPERIMENTS, Part, Plan
+from grokking_core.hyperparameters import NONE, SETTINGS, by_label, settings, table, to_html
+from grokking_core.run import Run
+
+TINY: dict[str, Any] = {"operation": "x+y", "p": 7, "train_fraction": 0.7, "d_model": 8, "n_heads": 2}
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path, monkeypatch, one_thread):
+    monkeypatch.setenv("GROKKING_RECORDS", str(tmp_path / "own"))
+    monkeypatch.setenv("GROKKING_SHIPPED", str(tmp_path / "shipped"))
+    for name in ("GROKKING_FRESH", "GROKKING_TRAINED_SINCE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def tiny(**fields: Any) -> Run:
+    return Run(**TINY | fields)
+
+
+def plan_of(*runs: Run, steps: int = 20, stop_at: float | None = None) -> Plan:
+    return Plan((Part(runs=runs, steps=steps, stop_at=stop_at),))
+
+
+def row_of(*runs: Run, **how: Any):
+    """The one row of a table, by the lower level of its columns."""
+    return table({"this": plan_of(*runs, **how)}).loc["this"].droplevel(0)
+
+
+# What was run
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
+def test_table_says_of_every_experiment_what_its_runs_have(profile):
+    plans = {name: experiments.plan(name, profile) for name in EXPERIMENTS}
+    found = table(plans)
+    assert list(found.index) == list(EXPERIMENTS)
+    for name, plan in plans.items():
+        row = found.loc[name]
+        assert {*row["task"]["operation"].split(", ")} == {run.operation for run in plan.runs}
+        assert {*row["optimizer"]["learning rate"].split(", ")} == {f"{run.lr:g}" for run in plan.runs}
+        assert {*row["followed"]["steps"].split(", ")} <= {f"{k:,}" for p in plan.parts for k in (p.steps,)}
+        assert row["followed"]["runs"] == f"{len({*plan.runs}):,}"
+        assert "" not in row.tolist()
+
+
+def test_values_of_runs_are_one_or_listed_or_a_range():
+    row = row_of(*(tiny(train_fraction=f, seed=s) for f in (0.5, 0.29) for s in range(7)))
+    assert row["operation"] == "x+y"
+    assert row["training set"] == "29, 50 %"
+    assert row["seeds"] == "0 to 6 (7 values)"
+    assert row["betas"] == "(0.9, 0.98)"
+
+
+def test_domain_tells_residues_from_permutations():
+    assert row_of(tiny(), Run(operation="s5:xy", n=3))["domain"] == "mod 7, S3"
+
+
+def test_columns_say_nothing_of_networks_that_lack_the_thing():
+    mlp = tiny(n_heads=4, architecture="mlp", weight_decay=0.0)
+    row = row_of(mlp)
+    assert [row[name] for name in ("heads", "layer norm", "decay toward")] == [NONE] * 3
+    row = row_of(mlp, tiny(decay_toward="init"))
+    assert [row[name] for name in ("heads", "layer norm", "decay toward")] == ["2", "post", "init"]
+    assert row["architecture"] == "mlp, transformer"
+    assert row["decay"] == "0, 1"
+
+
+def test_batch_is_what_a_run_used():
+    run = tiny()
+    assert row_of(run, tiny(batch_size="full"))["batch"] == "17, all"  # half of 34
+    assert row_of(Run(operation="x+y"))["batch"] == "512"
+
+
+def test_steps_are_those_of_the_evaluation_grid():
+    row = row_of(tiny(), steps=101, stop_at=0.99)
+    assert (row["steps"], row["stop rule"]) == ("110", "validation 99 %")
+    assert row_of(tiny())["stop rule"] == "none"
+
+
+def test_table_counts_what_is_on_record():
+    asked, other = (plan_of(*(tiny(seed=seed) for seed in seeds)) for seeds in ((0, 1), (2,)))
+    plan_of(tiny(seed=1)).sweep(progress=False)
+    plans = {"asked": asked, "other": other}
+    followed = table(plans, {name: plan.read() for name, plan in plans.items()})["followed"]
+    assert followed["on record"].tolist() == ["1 of 2", "0 of 1"]
+    devices = followed["device"].tolist()
+    assert devices[0].startswith("cpu: ")
+    assert devices[1] == NONE
+    assert "on record" not in table(plans)["followed"]
+
+
+def test_records_of_other_plans_are_an_error():
+    plans = {"a": plan_of(tiny())}
+    with pytest.raises(ValueError, match="found must have the names of plans; not in both: a, b"):
+        table(plans, {"b": plans["a"].read()})
+
+
+def test_pieces_of_a_plan_hold_its_runs_and_how_far_to_follow_them():
+    plan = experiments.fig2_optimizers()
+    pieces = by_label(plan, experiments.variant_of)
+    assert {*pieces} == {experiments.variant_of(run) for run in plan.runs}
+    assert sorted(map(str, plan.runs)) == sorted(str(run) for piece in pieces.values() for run in piece.runs)
+    steps = table(pieces)["followed", "steps"].to_dict()
+    assert steps["full batch, Adam"] == "1,000"
+    assert steps["minibatch, Adam"] == "4,000"
+
+
+# What the paper says
+
+
+def test_settings_differ_from_the_defaults_only_where_the_table_says_so():
+    by_field = settings().loc[[s.what for s in SETTINGS if s.field and not s.here]]
+    assert by_field.index[by_field["stated"] != by_field["ours"]].tolist() == ["seed of the split"]
+    assert len(by_field) > 15
+
+
+def test_settings_name_every_field_of_a_run_once_and_who_says_so():
+    named = [setting.field for setting in SETTINGS if setting.field]
+    assert sorted(named) == sorted(field.name for field in fields(Run))
+    assert all(setting.source.startswith(("paper", "code", "ours")) for setting in SETTINGS)
+    assert "" not in settings()[["stated", "ours"]].to_numpy()
+    assert settings().index.is_unique
+
+
+def test_html_of_a_table_is_whole_and_escaped():
+    told = to_html(settings())
+    assert told.count("<tr") == len(SETTINGS) + 2  # the names of columns and of the index
+    assert max(SETTINGS, key=lambda setting: len(setting.stated)).stated in told
+    assert "x/y|x-y, a &lt; b" in to_html(settings().assign(ours="x/y|x-y, a < b"))
+    assert "<td>" not in told
