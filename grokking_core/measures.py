@@ -46,7 +46,7 @@ class Estimate(NamedTuple):
         text = _written(math.inf if beyond else self.value)
         if not (math.isnan(self.low) or math.isnan(self.high)):
             text += f" [{_written(self.low)}, {_written(self.high)}]"
-        return f"{text} (n = {self.n})"
+        return f"{text} (n = {self.n:.0f})"  # a row of a table has floats
 
 
 def _written(value: float) -> str:

@@ -203,7 +203,7 @@ def transition_curves(
         ax.axhline(guide, color=look.GREY, lw=0.6, ls=":", zorder=0)
     ax.set(xlim=(0, 1.3), ylim=(-0.02, 1.02))
     look.percent(ax.yaxis)
-    look.legend(ax, keys, place="upper left")
+    look.legend(ax, keys, place="center left")
     return look.noted(ax, _all(groups))
 
 

@@ -551,6 +551,7 @@ def test_spearman_refuses_what_are_no_pairs():
         (Estimate(1234.5, 980, INF, 3), "1,234 [980, not reached] (n = 3)"),
         (Estimate(-0.7951, -0.9, -0.51, 20), "-0.795 [-0.9, -0.51] (n = 20)"),
         (Estimate(150, NAN, NAN, 2), "150 (n = 2)"),
+        (Estimate(*pd.Series([150, NAN, NAN, 2])), "150 (n = 2)"),
         (Estimate(NAN, NAN, NAN, 4), "no estimate (n = 4)"),
         (Estimate(NAN, 5000, INF, 4), "not reached [5,000, not reached] (n = 4)"),
     ],
