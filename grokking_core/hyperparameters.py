@@ -54,7 +54,7 @@ def _field(name: str) -> Callable[[Run], Any]:
 COLUMNS = (
     Column("task", "operation", _field("operation")),
     Column("task", "domain", _domain),
-    Column("task", "training set", lambda run: 100 * run.train_fraction, " %"),
+    Column("task", "training set", lambda run: 100 * run.train_fraction, "\N{NO-BREAK SPACE}%"),
     Column("task", "outliers", _field("outliers")),
     Column("task", "seeds", _field("seed")),
     Column("network", "architecture", _field("architecture")),
@@ -132,16 +132,19 @@ def _parts(plan: Plan, label: Callable[[Run], Hashable], name: str) -> Iterable[
 
 
 def to_html(frame: pd.DataFrame) -> str:
-    """A table of words as HTML: set to the left, and whole."""
+    """A table of words as HTML: small, set to the left, nothing cut short."""
     with pd.option_context("display.max_colwidth", None):
-        text = frame.to_html(border=0)
+        text = frame.rename_axis(index=None, columns=frame.index.name).to_html(border=0)
     for cell in ("th", "td"):
-        text = text.replace(f"<{cell}>", f'<{cell} style="text-align: left">')
-    return text
+        text = text.replace(f"<{cell}>", f'<{cell} style="text-align: left; padding: 0.2em 0.4em">')
+    return text.replace("<table", '<table style="font-size: 0.85em"', 1)
 
 
 def _followed(plan: Plan) -> dict[str, str]:
-    stops = (f"validation {100 * p.stop_at:g} %" if p.stop_at is not None else "none" for p in plan.parts)
+    stops = (
+        f"validation {100 * p.stop_at:g}\N{NO-BREAK SPACE}%" if p.stop_at is not None else "none"
+        for p in plan.parts
+    )
     steps = (schedule.last_step(part.steps) for part in plan.parts)
     return {"runs": f"{len(plan.runs):,}", "steps": _said(steps), "stop rule": _said(stops)}
 

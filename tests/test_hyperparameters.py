@@ -1,12 +1,17 @@
 from dataclasses import fields
 from typing import Any
 
+import nbformat
+import pandas as pd
 import pytest
 
 from grokking_core import experiments
 from grokking_core.experiments import EXPERIMENTS, Part, Plan
 from grokking_core.hyperparameters import NONE, SETTINGS, by_label, settings, table, to_html
+from grokking_core.record import COLUMNS, Record
 from grokking_core.run import Run
+from grokking_core.store import key_of
+from grokking_core.sweep import Records
 
 TINY: dict[str, Any] = {"operation": "x+y", "p": 7, "train_fraction": 0.7, "d_model": 8, "n_heads": 2}
 
@@ -52,7 +57,7 @@ def test_table_says_of_every_experiment_what_its_runs_have(profile):
 def test_values_of_runs_are_one_or_listed_or_a_range():
     row = row_of(*(tiny(train_fraction=f, seed=s) for f in (0.5, 0.29) for s in range(7)))
     assert row["operation"] == "x+y"
-    assert row["training set"] == "29, 50 %"
+    assert row["training set"] == "29, 50\N{NO-BREAK SPACE}%"
     assert row["seeds"] == "0 to 6 (7 values)"
     assert row["betas"] == "(0.9, 0.98)"
 
@@ -79,7 +84,7 @@ def test_batch_is_what_a_run_used():
 
 def test_steps_are_those_of_the_evaluation_grid():
     row = row_of(tiny(), steps=101, stop_at=0.99)
-    assert (row["steps"], row["stop rule"]) == ("110", "validation 99 %")
+    assert (row["steps"], row["stop rule"]) == ("110", "validation 99\N{NO-BREAK SPACE}%")
     assert row_of(tiny())["stop rule"] == "none"
 
 
@@ -130,7 +135,42 @@ def test_settings_name_every_field_of_a_run_once_and_who_says_so():
 
 def test_html_of_a_table_is_whole_and_escaped():
     told = to_html(settings())
-    assert told.count("<tr") == len(SETTINGS) + 2  # the names of columns and of the index
+    assert told.count("<tr") == len(SETTINGS) + 1
+    assert "setting</th>" in told
     assert max(SETTINGS, key=lambda setting: len(setting.stated)).stated in told
     assert "x/y|x-y, a &lt; b" in to_html(settings().assign(ours="x/y|x-y, a < b"))
     assert "<td>" not in told
+
+
+# The page
+
+
+def test_page_runs_on_what_is_on_record(monkeypatch):
+    def shown() -> dict[str, Any]:
+        names: dict[str, Any] = {}
+        page = experiments.profiles_folder().parent / "figures" / "hyperparameters.ipynb"
+        for cell in nbformat.read(page, as_version=nbformat.NO_CONVERT)["cells"]:
+            if cell["cell_type"] == "code":
+                exec(cell["source"], names)
+        return names
+
+    monkeypatch.setenv("GROKKING_PROFILE", "smoke")
+    names = shown()
+    assert len(names["missing"]) == len(names["runs"]) > 20
+    (run,) = experiments.plan("fig1_operation_table", "smoke").runs
+    monkeypatch.setattr(experiments.Plan, "read", lambda plan: recorded(plan, run))
+    names = shown()
+    assert len(names["runs"] - names["missing"]) == 1
+    assert names["rows"]["fig1_operation_table"]["runs", "overfitted"] == 1
+    assert names["rows"]["fig1_operation_table"]["training", "kept later"] == 1
+    assert names["rows"]["fig7_sharpness"]["runs", "on record"] == 0
+
+
+def recorded(plan: Plan, run: Run) -> Records:
+    """A made-up record of one run: training is fitted at step 1, lost, and fitted again with the rest."""
+    curve = pd.DataFrame(1.0, index=range(4), columns=pd.Index(COLUMNS))
+    curve = curve.assign(step=[0, 1, 2, 5], train_accuracy=[0, 1, 0.5, 1], validation_accuracy=[0, 0, 0, 1])
+    asked = {key_of(each): each for each in plan.runs}
+    found = Records([Record(run=run, curve=curve)] if asked.pop(key_of(run), None) else [], asked=[(5, None)])
+    found.missing = list(asked.values())
+    return found
