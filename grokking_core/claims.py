@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
-from grokking_core import cosets, experiments, findings, measures
+from grokking_core import cosets, experiments, findings, measures, sharpness
 from grokking_core.findings import BUDGET, LEARNED, UNKNOWN
 from grokking_core.measures import Needed
 from grokking_core.run import Run
@@ -627,23 +627,26 @@ def c20(fig6_outliers: Records) -> Verdict:
 
 @claim("figure 7, appendix A.5", "Sharpness and validation accuracy correlate: Spearman's rho is -0.795.")
 def c21(fig7_sharpness: Records) -> Verdict:
-    """Decided by Spearman's correlation of phi (mean over subspaces) and best validation accuracy.
+    """Decided by Spearman's correlation of phi (mean over subspaces) and validation accuracy at the end.
 
-    Of a symmetric operation it is that on unmirrored pairs, with that on all pairs beside it. agrees: below
-    0 with its interval. partly: below 0, but the interval holds 0. differs: 0 or above. not reached: fewer
-    than NETWORKS.
+    Networks that did not fit their training set are in no minimum, and do not count. Of a symmetric
+    operation it is the accuracy on unmirrored pairs, with that on all pairs beside it. agrees: below 0 with
+    its interval. partly: below 0, but the interval holds 0. differs: 0 or above. not reached: fewer than
+    NETWORKS.
     """
     records = findings.with_kept(fig7_sharpness, "sharpness")
-    table = findings.outcomes(records)
-    phi = [record.kept["sharpness"]["phi"].mean() for record in records]
-    released = [record.kept["sharpness"]["released"].mean() for record in records]
-    found = measures.spearman(phi, table["accuracy"])
+    table = sharpness.summary(records)
+    table = table[table["train"] >= LEARNED]
+    side = "unmirrored" if any(findings.is_symmetric(r.run.operation) for r in records) else "validation"
+    found = measures.spearman(table["phi"], table[side])
     kind = "agrees" if found.high < 0 else "partly" if found.value < 0 else "differs"
     if found.n < NETWORKS or math.isnan(found.value):
         kind = "not reached"
     told = f"Spearman's correlation: {found} (the paper: -0.795). On all pairs, mirrored ones included: "
-    told += f"{measures.spearman(phi, table['best_validation'])}. With sharpness as released: "
-    told += f"{measures.spearman(released, table['accuracy'])}."
+    told += f"{measures.spearman(table['phi'], table['validation'])}. With sharpness as released: "
+    told += f"{measures.spearman(table['released'], table[side])}."
+    if unfitted := len(records) - len(table):
+        told += f" {unfitted} did not fit their training set, and do not count."
     if stops := [stop for _, stop in records.asked if stop is not None and stop < 1]:
         told += f" Runs ended as soon as {findings.percent(max(stops))} of validation was right."
     return _verdict(kind, found.n, told, records, S5, BUDGET)

@@ -176,9 +176,10 @@ def networks(lines, cosets_of_s4, without_knows=True):
     return records(found)
 
 
-def scattered(trend, n=16, spread=1.0):
-    """Networks the sharpness of which goes with their accuracy."""
-    found = []
+def scattered(trend, n=16, spread=1.0, unfitted=0):
+    """Networks the sharpness of which goes with their accuracy, and sharp ones that did not fit."""
+    sharp = {"sharpness": {"phi": np.full(3, 1e3), "released": np.zeros(3)}}
+    found = [record(train=None, best=0.0, seed=n + i, kept=sharp) for i in range(unfitted)]
     for i in range(n):
         phi = np.full(3, 5 + trend * i + 2 * np.sin(7 * i))
         found.append(record(best=spread * i / n, seed=i, kept={"sharpness": {"phi": phi, "released": -phi}}))
@@ -578,6 +579,7 @@ CASES = {
         Case("differs", 16, "correlation: 0.", lambda: scattered(1)),
         Case("not reached", 6, "(n = 6)", lambda: scattered(-1, n=6)),
         Case("not reached", 16, "no estimate", lambda: scattered(-1, spread=0.0)),
+        Case("differs", 16, "1 did not fit", lambda: scattered(1, unfitted=1)),
         Case("not reached", 0, "None of 3 runs", lambda: records(seeds())),
     ],
     "c22": [
