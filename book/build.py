@@ -138,6 +138,8 @@ def plan(places: Places, profile: str, given: str, only: str | None = None) -> l
     values = parameters.load_profile(places.book / "profiles" / f"{profile}.yml", known)
     asked = {only: known[only]} if only else known
     values |= parameters.assign(values, parameters.parse_assignments(given), asked)
+    for name, own in known.items():  # what is the notebook's own value needs no cell of its own
+        values[name] = {key: value for key, value in values[name].items() if value != own[key].default}
     core = sorted((places.root / "grokking_core").rglob("*.py"))
     outputs = {name: places.executed / path.relative_to(places.book) for name, path in sources.items()}
     late = {name for name, source in sources.items() if comes_after_figures(source)}
