@@ -75,9 +75,8 @@ class Provenance:
 
     def _remedy(self) -> str:
         """How to have the runs that are missing trained."""
-        profile, notebook = self.data["profile"], self.data["notebook"]
-        if profile and notebook:
-            return f"grokking sweep {notebook} --profile {profile}"
+        if profile := self.data["profile"]:
+            return f"make book PROFILE={profile} without MINUTES, or first: grokking sweep --profile {profile}"
         return "call sweep again without a time limit"
 
     def __str__(self) -> str:

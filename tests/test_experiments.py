@@ -1,4 +1,3 @@
-import json
 import time
 
 import pytest
@@ -39,18 +38,6 @@ def test_experiment_asks_for_different_runs_in_every_profile(name, profile):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_laptop_profile_is_the_default(name):
     assert experiments.plan(name, "laptop") == experiments.plan(name)
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_notebook_has_the_parameters_of_its_experiment(name):
-    found = list((experiments.profiles_folder().parent / "figures").glob(f"{name}.ipynb"))
-    assert found, f"{name} has no notebook"
-    cells = json.loads(found[0].read_text(encoding="utf-8"))["cells"]
-    code = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
-    values: dict = {}
-    exec(code, {}, values)
-    asked = {k: v for k, v in values.items() if k not in experiments.READING and not k.startswith("__")}
-    assert EXPERIMENTS[name](**asked) == experiments.plan(name), "the same defaults"
 
 
 def test_variants_are_told_apart():
