@@ -76,7 +76,7 @@ class Provenance:
     def _remedy(self) -> str:
         """How to have the runs that are missing trained."""
         if profile := self.data["profile"]:
-            return f"make book PROFILE={profile} without MINUTES, or first: grokking sweep --profile {profile}"
+            return f"make book PROFILE={profile}, or first: grokking sweep --profile {profile}"
         return "call sweep again without a time limit"
 
     def __str__(self) -> str:

@@ -383,7 +383,7 @@ def test_provenance_says_how_to_get_what_is_missing(monkeypatch):
     assert "to get the rest  call sweep again without a time limit" in str(records.provenance())
     monkeypatch.setenv("GROKKING_PROFILE", "laptop")
     monkeypatch.setenv("GROKKING_NOTEBOOK", "fig2_optimizers")
-    told = "make book PROFILE=laptop without MINUTES, or first: grokking sweep --profile laptop"
+    told = "make book PROFILE=laptop, or first: grokking sweep --profile laptop"
     assert f"to get the rest  {told}" in str(records.provenance())
 
 
