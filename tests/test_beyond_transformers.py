@@ -1,45 +1,26 @@
-import matplotlib as mpl
-import nbformat
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from grokking_core import experiments
-from grokking_core.experiments import Plan
 from grokking_core.record import COLUMNS, Record
-from grokking_core.sweep import Records
 
-NOTEBOOK = experiments.profiles_folder().parent / "figures" / "beyond_transformers.ipynb"
 STEPS = [0, 100, 1000, 2000, 4000]
 
 
 @pytest.fixture
-def read(monkeypatch):
+def read(run_notebook):
     """What the notebook's names stand for, once its cells have run on made-up records.
 
     `curves` takes a run to its training, validation and unmirrored accuracies at STEPS; None: missing.
     """
 
     def read(curves, **parameters):
-        def answer(plan):
-            found = [made_up(run, *curve) for run in plan.runs if (curve := curves(run))]
-            records = Records(found, asked=[(part.steps, part.stop_at) for part in plan.parts])
-            records.missing = [run for run in plan.runs if not curves(run)]
-            return records
+        def record(run):
+            return made_up(run, *curve) if (curve := curves(run)) else None
 
-        monkeypatch.setattr(Plan, "sweep", answer)
-        monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
-        names = {}
-        for cell in nbformat.read(NOTEBOOK, as_version=nbformat.NO_CONVERT)["cells"]:
-            if cell["cell_type"] == "code":
-                exec(cell["source"], names)
-                names.update(parameters if "parameters" in cell["metadata"].get("tags", ()) else {})
-        return names
+        return run_notebook("beyond_transformers", record, **parameters)
 
-    backend = mpl.get_backend()
-    mpl.use("Agg")
-    yield read
-    mpl.use(backend)
+    return read
 
 
 def made_up(run, train, validation, unmirrored):

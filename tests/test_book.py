@@ -7,7 +7,6 @@ from inspect import signature
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
-import nbformat
 import pytest
 import yaml
 
@@ -16,6 +15,8 @@ from book.parameters import WrongUse
 from grokking_core.experiments import EXPERIMENTS, READING, plan
 from grokking_core.record import utc_now
 from grokking_core.store import Store
+
+nbformat = pytest.importorskip("nbformat", reason="needs Jupyter, which training does without")
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = build.Places(ROOT).notebooks()

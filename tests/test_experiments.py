@@ -10,16 +10,10 @@ from grokking_core.run import Run
 from grokking_core.store import Store
 from grokking_core.sweep import sweep
 
+pytestmark = pytest.mark.usefixtures("own_folders", "one_thread")
+
 PROFILES = ("smoke", "laptop", "paper")
 TINY = {"operation": "x+y", "p": 7, "train_fraction": 0.7, "d_model": 8, "n_heads": 2}
-
-
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path, monkeypatch, one_thread):
-    monkeypatch.setenv("GROKKING_RECORDS", str(tmp_path / "own"))
-    monkeypatch.setenv("GROKKING_SHIPPED", str(tmp_path / "shipped"))
-    for name in ("GROKKING_FRESH", "GROKKING_TRAINED_SINCE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 # The figures

@@ -1,31 +1,17 @@
-import matplotlib as mpl
-import nbformat
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from grokking_core import experiments, plots
-from grokking_core.experiments import Plan, variant_of
+from grokking_core.experiments import variant_of
 from grokking_core.record import COLUMNS, Record
-from grokking_core.sweep import Records
 
-FIGURES = experiments.profiles_folder().parent / "figures"
 PICTURES = ("accuracy_by_fraction", "accuracy_panels", "validation_curves")
 NAMES = ("fig2_optimizers", "fig2_operations", "fig6_outliers")
 STEPS = [0, 100, 1000, 2000, 4000]
 
 
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch):
-    backend = mpl.get_backend()
-    mpl.use("Agg")
-    monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
-    yield
-    mpl.use(backend)
-
-
 @pytest.fixture
-def read(monkeypatch):
+def read(monkeypatch, run_notebook):
     """What a notebook's names stand for, once its cells have run on made-up records.
 
     `curves` takes a run to its training, validation and unmirrored accuracies at STEPS; None: missing.
@@ -35,20 +21,10 @@ def read(monkeypatch):
         for picture in PICTURES if not draw else ():
             monkeypatch.setattr(plots, picture, lambda *arguments, **options: None)
 
-        def answer(plan):
-            found = [made_up(run, *curve) for run in plan.runs if (curve := curves(run))]
-            records = Records(found, asked=[(part.steps, part.stop_at) for part in plan.parts])
-            records.missing = [run for run in plan.runs if not curves(run)]
-            return records
+        def record(run):
+            return made_up(run, *curve) if (curve := curves(run)) else None
 
-        monkeypatch.setattr(Plan, "sweep", answer)
-        cells = nbformat.read(FIGURES / f"{name}.ipynb", as_version=nbformat.NO_CONVERT)["cells"]
-        names = {}
-        for cell in cells:
-            if cell["cell_type"] == "code":
-                exec(cell["source"], names)
-                names.update(parameters if "parameters" in cell["metadata"].get("tags", ()) else {})
-        return names
+        return run_notebook(name, record, **parameters)
 
     return read
 

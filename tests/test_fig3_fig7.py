@@ -1,43 +1,12 @@
-import matplotlib as mpl
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from grokking_core import experiments, plots
-from grokking_core.experiments import Plan, variant_of
+from grokking_core.experiments import variant_of
 from grokking_core.record import COLUMNS, Record
-from grokking_core.sweep import Records
 
-FIGURES = experiments.profiles_folder().parent / "figures"
 NAMES = ("fig3_embeddings", "fig7_sharpness")
-
-
-@pytest.fixture
-def run_page(monkeypatch):
-    """Runs a notebook's cells on what `made_up` gives for each run, None: missing; returns their names."""
-
-    def run_page(name, made_up, **parameters):
-        def answer(plan):
-            found = {run: made_up(run) for run in plan.runs}
-            records = Records(filter(None, found.values()), asked=[(part.steps, None) for part in plan.parts])
-            records.missing = [run for run, record in found.items() if record is None]
-            return records
-
-        monkeypatch.setattr(Plan, "sweep", answer)
-        names = {}
-        for cell in nbformat.read(FIGURES / f"{name}.ipynb", as_version=nbformat.NO_CONVERT)["cells"]:
-            if cell["cell_type"] == "code":
-                exec(cell["source"], names)
-                names.update(parameters if "parameters" in cell["metadata"].get("tags", ()) else {})
-        return names
-
-    backend = mpl.get_backend()
-    mpl.use("Agg")
-    monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
-    yield run_page
-    mpl.use(backend)
 
 
 def record(run, train=1.0, validation=1.0, unmirrored=1.0, **kept):
@@ -49,8 +18,8 @@ def record(run, train=1.0, validation=1.0, unmirrored=1.0, **kept):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_page_runs_with_nothing_on_record(run_page, name):
-    names = run_page(name, lambda run: None)
+def test_page_runs_with_nothing_on_record(run_notebook, name):
+    names = run_notebook(name, lambda run: None)
     plan = experiments.plan(name)
     assert names["records"].missing == list(plan.runs)
     told = names["told"].values() if "told" in names else [names["verdict"]]
@@ -69,10 +38,10 @@ def circle(run):
     return record(run, **known, output_rows={"rows": rows if run.weight_decay else noise})
 
 
-def test_page_of_figure_3_tells_lines_from_noise_and_what_is_missing(run_page, monkeypatch):
+def test_page_of_figure_3_tells_lines_from_noise_and_what_is_missing(run_notebook, monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "structures", lambda *chosen: drawn.append(chosen))
-    names = run_page("fig3_embeddings", circle)
+    names = run_notebook("fig3_embeddings", circle)
     assert "3 of 8 networks are on record, 1 of which know their task" in names["text"]
     assert "5 networks are missing" in names["text"]
     (none, of_product), (known, of_addition) = drawn
@@ -87,8 +56,8 @@ def test_page_of_figure_3_tells_lines_from_noise_and_what_is_missing(run_page, m
     assert names["told"]["C18"].kind == "not reached", "half of the networks with decay are missing"
 
 
-def test_page_of_figure_3_draws_what_it_is_given(run_page):
-    names = run_page("fig3_embeddings", circle, weight_decays=[1.0], seeds=[0])
+def test_page_of_figure_3_draws_what_it_is_given(run_notebook):
+    names = run_notebook("fig3_embeddings", circle, weight_decays=[1.0], seeds=[0])
     assert names["told"]["C18"].kind == "agrees"
     assert names["pairs"].empty
 
@@ -103,8 +72,8 @@ def sharp(run):
     return record(run, train=train, validation=run.train_fraction, sharpness=kept)
 
 
-def test_page_of_figure_7_correlates_what_fits_its_training_set(run_page):
-    names = run_page("fig7_sharpness", sharp)
+def test_page_of_figure_7_correlates_what_fits_its_training_set(run_notebook):
+    names = run_notebook("fig7_sharpness", sharp)
     assert len(names["table"]) == 14
     assert len(names["fitted"]) == 10
     assert names["found"][:2] == (-1, -1)

@@ -1,7 +1,6 @@
 from dataclasses import fields
 from typing import Any
 
-import nbformat
 import pandas as pd
 import pytest
 
@@ -13,15 +12,9 @@ from grokking_core.run import Run
 from grokking_core.store import key_of
 from grokking_core.sweep import Records
 
+pytestmark = pytest.mark.usefixtures("own_folders", "one_thread")
+
 TINY: dict[str, Any] = {"operation": "x+y", "p": 7, "train_fraction": 0.7, "d_model": 8, "n_heads": 2}
-
-
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path, monkeypatch, one_thread):
-    monkeypatch.setenv("GROKKING_RECORDS", str(tmp_path / "own"))
-    monkeypatch.setenv("GROKKING_SHIPPED", str(tmp_path / "shipped"))
-    for name in ("GROKKING_FRESH", "GROKKING_TRAINED_SINCE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def tiny(**fields: Any) -> Run:
@@ -145,18 +138,14 @@ def test_html_of_a_table_is_whole_and_escaped():
 # The page
 
 
-def test_page_runs_on_what_is_on_record(monkeypatch):
+def test_page_runs_on_what_is_on_record(monkeypatch, run_notebook):
     def shown() -> dict[str, Any]:
-        names: dict[str, Any] = {}
-        page = experiments.profiles_folder().parent / "figures" / "hyperparameters.ipynb"
-        for cell in nbformat.read(page, as_version=nbformat.NO_CONVERT)["cells"]:
-            if cell["cell_type"] == "code":
-                exec(cell["source"], names)
-        return names
+        return run_notebook("hyperparameters", lambda run: None)
 
     monkeypatch.setenv("GROKKING_PROFILE", "smoke")
     names = shown()
-    assert len(names["missing"]) == len(names["runs"]) > 20
+    asked = {key_of(run) for name in EXPERIMENTS for run in experiments.plan(name, "smoke").runs}
+    assert names["missing"] == names["runs"] == asked
     (run,) = experiments.plan("fig1_operation_table", "smoke").runs
     monkeypatch.setattr(experiments.Plan, "read", lambda plan: recorded(plan, run))
     names = shown()

@@ -12,15 +12,10 @@ from grokking_core import packs
 from grokking_core.run import Run
 from grokking_core.store import Store
 
+pytestmark = pytest.mark.usefixtures("own_folders", "one_thread")
+
 TINY = ["--operation", "x+y", "--p", "7", "--train-fraction", "0.7"]
 TINY += ["--architecture", "mlp", "--d-model", "16", "--n-layers", "1"]
-
-
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path, monkeypatch, one_thread):
-    monkeypatch.setenv("GROKKING_RECORDS", str(tmp_path / "own"))
-    monkeypatch.setenv("GROKKING_SHIPPED", str(tmp_path / "shipped"))
-    monkeypatch.delenv("GROKKING_FRESH", raising=False)
 
 
 @pytest.fixture

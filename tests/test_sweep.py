@@ -20,6 +20,8 @@ from grokking_core.record import utc_now
 from grokking_core.store import Store, key_of
 from grokking_core.sweep import Work, groups
 
+pytestmark = pytest.mark.usefixtures("own_folders", "one_thread")
+
 TINY = {
     "operation": "x+y",
     "p": 7,
@@ -35,13 +37,6 @@ CONTEXT.set_forkserver_preload(["grokking_core.workers"])
 
 def runs(n: int = 3, **fields) -> list[Run]:
     return [Run(**TINY | {"seed": seed} | fields) for seed in range(n)]
-
-
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path, monkeypatch, one_thread):
-    monkeypatch.setenv("GROKKING_RECORDS", str(tmp_path / "own"))
-    monkeypatch.setenv("GROKKING_SHIPPED", str(tmp_path / "shipped"))
-    monkeypatch.delenv("GROKKING_FRESH", raising=False)
 
 
 @pytest.fixture
