@@ -3,8 +3,8 @@
 An `Ensemble` is a fixed number of slots in one set of tensors; a run holds a slot until it ends, and the
 next one takes the slot without disturbing the others. On a GPU one wide ensemble fills the device. On a
 CPU an ensemble of one run keeps a core's caches warm, and one thread a core steps an ensemble each: that
-is faster than splitting every operation among the cores, and the bits of a run do not depend on which
-others are trained.
+is faster than splitting every operation among the cores, runs of any shapes keep all cores busy, and the
+bits of a run do not depend on which others are trained.
 
 `train` agrees with `train.train`, its plain twin, to rounding.
 """
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from grokking_core import ensemble, schedule, streams
+from grokking_core.files import Arrays
 from grokking_core.optim import Optimizer
 from grokking_core.record import Record, curve_frame, is_finite, provenance
 from grokking_core.run import Run
@@ -50,6 +51,8 @@ class Trajectory:
         Time its slot took, the share of an ensemble's.
     tensors : dict
         "parameters", "first_moment", "second_moment", each (n,) on the CPU; empty before the first step.
+    kept : dict
+        What is kept of its end by name, see `kept`; not part of a checkpoint.
     """
 
     run: Run
@@ -57,6 +60,7 @@ class Trajectory:
     rows: list[tuple[float, ...]] = field(default_factory=list)
     seconds: float = 0.0
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    kept: dict[str, Arrays] = field(default_factory=dict)
 
     @property
     def is_due(self) -> bool:
@@ -79,6 +83,7 @@ class Trajectory:
             curve=curve_frame(self.rows),
             diverged_at=None if is_finite(self.rows[-1]) else int(self.rows[-1][0]),
             provenance=provenance(device, self.run.precision, self.seconds),
+            kept=self.kept,
             parameters=self.tensors.get("parameters"),
         )
 
@@ -303,13 +308,18 @@ class Ensemble:
 # Many ensembles, one queue
 
 
+def _nothing(trajectory: object) -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """Who is told what happens during `train`; called from the calling thread only."""
+    """Who is told what happens during `train`; called from the calling thread only, but for `finish`."""
 
     ended: Callable[[Trajectory], None]  # a run has ended
-    advanced: Callable[[Sequence[Trajectory]], None] = lambda trajectories: None  # runs have a new evaluation
-    checkpoint: Callable[[Sequence[Trajectory]], None] = lambda trajectories: None  # keep these
+    finish: Callable[[Trajectory], None] = _nothing  # before that, beside the training of others: a worker's
+    advanced: Callable[[Sequence[Trajectory]], None] = _nothing  # runs have a new evaluation
+    checkpoint: Callable[[Sequence[Trajectory]], None] = _nothing  # keep these
 
 
 def train(
@@ -328,7 +338,7 @@ def train(
     Parameters
     ----------
     trajectories : iterable of Trajectory
-        Runs with one `group_key`, new or under way; they are started in this order.
+        New or under way, started in this order; on a GPU all with one `group_key`.
     steps : int
         Updates, rounded up to the evaluation grid.
     stop_at : float, optional
@@ -353,19 +363,21 @@ def train(
     if not queue:
         return
     runs = [trajectory.run for trajectory in queue]
-    check_precision(runs[0], device)
-    n_workers = torch.get_num_threads() if device.type == "cpu" else 1
+    for run in runs:
+        check_precision(run, device)
+    on_gpu, cores = device.type == "cuda", torch.get_num_threads()
     width = fitting_width(runs, device, width or default_width(device))
     with settings(device, runs[0].precision):
         Conductor(
-            ensembles=make_ensembles(runs, width, device),
+            ensembles=make_ensembles(runs, width, device) if on_gpu else [],
+            n_alone=0 if on_gpu else width,
             queue=queue,
             last_step=schedule.last_step(steps),
             stop_at=stop_at,
             listener=listener,
             checkpoint_seconds=checkpoint_seconds,
             asked_to_stop=interrupted,
-        ).conduct(n_workers)
+        ).conduct(n_workers=1 if on_gpu else cores, n_beside=max(1, cores - 1) if on_gpu else 0)
 
 
 @dataclass(kw_only=True)
@@ -373,39 +385,62 @@ class Conductor:
     """Keeps slots full and workers busy until the queue is empty and every run has ended; see `train`."""
 
     ensembles: list[Ensemble]
+    n_alone: int  # ensembles of one to have beside them, each made for one run and its shapes
     queue: deque[Trajectory]
     last_step: int
     stop_at: float | None
     listener: Listener
     checkpoint_seconds: float
     asked_to_stop: Callable[[], bool]
+    ended: deque[Trajectory] = field(default_factory=deque)  # to be finished
     stopped: threading.Event = field(default_factory=threading.Event)  # after an exception
     kept_at: dict[int, float] = field(default_factory=dict)  # when an ensemble was last kept, by its id
 
-    def conduct(self, n_workers: int) -> None:
-        """Advance the ensemble that is furthest behind, always; whatever happens, keep the runs under way."""
-        pool = ThreadPoolExecutor(n_workers, initializer=torch.set_flush_denormal, initargs=(True,))
+    def conduct(self, n_workers: int, n_beside: int) -> None:
+        """Advance the ensemble that is furthest behind, always; whatever happens, keep the runs under way.
+
+        What has ended is finished at once, by `n_beside` workers of their own, or if 0 by those who advance.
+        """
+        begin = {"initializer": torch.set_flush_denormal, "initargs": (True,)}
+        workers = ThreadPoolExecutor(n_workers, **begin)
+        beside = ThreadPoolExecutor(n_beside, **begin) if n_beside else workers
+        advancing, finishing = dict[Future[None], Ensemble](), dict[Future[None], Trajectory]()
         for e in self.ensembles:
             self.kept_at[id(e)] = time.monotonic()
             self._fill(e)
-        ready, running = [e for e in self.ensembles if e.live], dict[Future[None], Ensemble]()
+        ready = [e for e in self.ensembles if e.live]
         try:
-            while (ready and not self.interrupted()) or running:
-                while ready and len(running) < n_workers and not self.interrupted():
+            while True:
+                while len(self.ensembles) < self.n_alone and (e := self._alone()):
+                    ready.append(e)
+                while self.ended:
+                    trajectory = self.ended.popleft()
+                    finishing[beside.submit(self.listener.finish, trajectory)] = trajectory
+                n_free = n_workers - len(advancing) - (len(finishing) if beside is workers else 0)
+                while ready and n_free > 0 and not self.interrupted():
                     e = min(ready, key=lambda e: min(t.step for t in e.slots if t))
                     ready.remove(e)
-                    running[pool.submit(e.advance, self._pauses(e))] = e
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    e = running.pop(future)
+                    advancing[workers.submit(e.advance, self._pauses(e))] = e
+                    n_free -= 1
+                if not advancing and not finishing:
+                    break
+                for future in wait([*advancing, *finishing], return_when=FIRST_COMPLETED).done:
                     future.result()
+                    if future in finishing:
+                        self.listener.ended(finishing.pop(future))
+                        continue
+                    e = advancing.pop(future)
                     self._settle(e)
                     if e.live:
                         ready.append(e)
         finally:
             self.stopped.set()
-            pool.shutdown()
+            for pool in (workers, beside):
+                pool.shutdown(cancel_futures=True)
             for e in self.ensembles:
                 self._keep(e)
+            if unfinished := [*self.ended, *finishing.values()]:
+                self.listener.checkpoint(unfinished)
 
     def interrupted(self) -> bool:
         """Whether to stop: asked to by the caller, or after an exception."""
@@ -416,24 +451,43 @@ class Conductor:
         until = self.kept_at[id(e)] + self.checkpoint_seconds
         return lambda: self.interrupted() or time.monotonic() > until
 
+    def _next(self) -> Trajectory | None:
+        """The next run that is not at its end."""
+        while self.queue:
+            trajectory = self.queue.popleft()
+            if not trajectory.ended(self.last_step, self.stop_at):
+                return trajectory
+            self.ended.append(trajectory)
+        return None
+
+    def _alone(self) -> Ensemble | None:
+        """A new ensemble of one, on the CPU, with the next run."""
+        trajectory = self._next()
+        if trajectory is None:
+            return None
+        e = Ensemble([trajectory.run], 1, torch.device("cpu"))
+        e.load(0, trajectory)
+        self.ensembles.append(e)
+        self.kept_at[id(e)] = time.monotonic()
+        return e
+
     def _fill(self, e: Ensemble) -> None:
+        """Give free slots to the next runs."""
         for slot, held in enumerate(e.slots):
-            while held is None and self.queue:
-                trajectory = self.queue.popleft()
-                if trajectory.ended(self.last_step, self.stop_at):
-                    self.listener.ended(trajectory)
-                else:
-                    e.load(slot, trajectory)
-                    break
+            if held is None and (trajectory := self._next()):
+                e.load(slot, trajectory)
 
     def _settle(self, e: Ensemble) -> None:
         """Take out the runs that have ended, put in the next ones, keep the others if it is time."""
         self.listener.advanced([t for t in e.slots if t])
         for slot in e.live:
             if e.at(slot).ended(self.last_step, self.stop_at):
-                self.listener.ended(e.snapshot(slot))
+                self.ended.append(e.snapshot(slot))
                 e.slots[slot] = None
-        self._fill(e)
+        if not self.n_alone:
+            self._fill(e)
+        elif not e.live:
+            self.ensembles.remove(e)
         if time.monotonic() > self.kept_at[id(e)] + self.checkpoint_seconds:
             self._keep(e)
 
@@ -468,10 +522,11 @@ def fitting_width(runs: Sequence[Run], device: torch.device, width: int) -> int:
     MemoryError
         If it is less than one run; says what was needed and what there is.
     """
-    needed, free = bytes_per_run(runs[0]), free_bytes(device)
+    largest = max({group_key(run): run for run in runs}.values(), key=bytes_per_run)
+    needed, free = bytes_per_run(largest), free_bytes(device)
     if needed > free:
         raise MemoryError(
-            f"{runs[0]} needs about {needed / 2**20:,.0f} MiB; {device} has {free / 2**20:,.0f} MiB free"
+            f"{largest} needs about {needed / 2**20:,.0f} MiB; {device} has {free / 2**20:,.0f} MiB free"
         )
     return max(1, min(width, len(runs), int(0.9 * free / needed)))
 

@@ -15,12 +15,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from grokking_core import engine, estimate, files, kept, schedule
 from grokking_core.engine import Trajectory
-from grokking_core.files import Arrays, RecordWarning, StoreError
+from grokking_core.files import RecordWarning, StoreError
 from grokking_core.progress import Bar, Stop
 from grokking_core.provenance import Provenance
 from grokking_core.record import Record, utc_now
@@ -281,7 +280,6 @@ class Work:
     was_read: set[str] = field(default_factory=set)  # keys of the answers that were on record
     unwritten: list[Record] = field(default_factory=list)
     complaint: str = ""
-    n_threads: int = field(default_factory=torch.get_num_threads)  # of what is computed at an end
 
     @property
     def n_read(self) -> int:
@@ -315,7 +313,7 @@ class Work:
             has = ((name, store.kept(record, name, question.since)) for name in question.keep)
             known = {name: held[1] for name, held in has if held}
             missing = [name for name in question.keep if name not in known]
-            new = self.measured(missing, run, torch.from_numpy(record.kept["weights"]["parameters"]))
+            new = kept.measure(missing, run, torch.from_numpy(record.kept["weights"]["parameters"]))
             self.was_read.add(key_of(run))
             self.take(replace(record, kept=known | new))
             try:
@@ -323,21 +321,6 @@ class Work:
             except StoreError as error:
                 self.unwritten.append(replace(record, kept=new))
                 self.complain(error)
-
-    def measured(self, names: Iterable[str], run: Run, parameters: Tensor) -> dict[str, Arrays]:
-        """What is kept of an end, computed on as many threads as training has."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.n_threads)
-        try:
-            return kept.measure(names, run, parameters)
-        finally:
-            torch.set_num_threads(threads)
-
-    def with_kept(self, record: Record) -> Record:
-        """The record of a run just followed, with what is to be kept in the place of its weights."""
-        keep = self.question.keep
-        found = self.measured(keep, record.run, record.parameters) if record.parameters is not None else {}
-        return replace(record, kept=found, parameters=None)
 
     def take(self, record: Record) -> None:
         """Take an answer."""
@@ -392,12 +375,17 @@ class Work:
                 self.train(stop, **how)
 
     def train(self, stop: Callable[[], bool], width: int | None, checkpoint_seconds: float | None) -> None:
-        """Train what is left on this device, group by group."""
-        listener = engine.Listener(ended=self.ended, advanced=self.advanced, checkpoint=self.keep)
+        """Train what is left on this device; on a GPU group by group."""
+        on_gpu, trained_together = self.device.startswith("cuda"), groups(self.left.values())
+        if not on_gpu:
+            trained_together = [[run for group in trained_together for run in group]]
         if checkpoint_seconds is None:
-            checkpoint_seconds = 300.0 if self.device.startswith("cuda") else 60.0
+            checkpoint_seconds = 300.0 if on_gpu else 60.0
+        listener = engine.Listener(
+            ended=self.ended, finish=self.finish, advanced=self.advanced, checkpoint=self.keep
+        )
         try:
-            for runs in groups(self.left.values()):
+            for runs in trained_together:
                 if stop():
                     break
                 trajectories = self.start(runs, stop)
@@ -431,17 +419,25 @@ class Work:
                 trajectories.append(Trajectory(run))  # the weights are no longer those of that step
             else:
                 self.was_read.add(key_of(run))
-                self.answered(self.with_kept(past))
+                if self.question.keep:
+                    trajectories.append(trajectory)  # to be finished
+                else:
+                    self.answered(replace(past, parameters=None))
         self.bar.started(trajectories)
         return trajectories
 
     # -- what the engine tells ----------------------------------------------------------------------
 
+    def finish(self, trajectory: Trajectory) -> None:
+        """Compute what is to be kept of a run that has ended; called by a worker thread."""
+        if trajectory.tensors:
+            parameters = trajectory.tensors["parameters"]
+            trajectory.kept = kept.measure(self.question.keep, trajectory.run, parameters)
+
     def ended(self, trajectory: Trajectory) -> None:
-        """A run has ended."""
-        record = self.with_kept(trajectory.record(self.device))
+        """A run has ended, and is finished."""
         self.bar.ended(trajectory)
-        written = self.answered(record)
+        written = self.answered(replace(trajectory.record(self.device), parameters=None))
         if self.question.keep_checkpoints:
             self.keep([trajectory])
         elif written:

@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import shutil
 import threading
+from collections import deque
 from types import SimpleNamespace
 
 import numpy as np
@@ -293,6 +294,89 @@ def test_records_do_not_depend_on_width_and_threads(width, threads):
     torch.set_num_threads(threads)
     for record, expected in zip(follow(runs, 30, width=width), alone, strict=True):
         assert_same(record, expected)
+
+
+def test_runs_of_any_shapes_train_beside_each_other_on_a_cpu():
+    fields = [{}, {"dropout": 0.1}, {"d_model": 4}, {"operation": "s5:xy", "n": 3}, {"batch_size": "full"}]
+    runs = [Run(**BASE | more) for more in fields]
+    assert len({engine.group_key(run) for run in runs}) == len(runs)
+    alone = [follow([run], 30)[0] for run in runs]
+    torch.set_num_threads(2)
+    for record, expected in zip(follow(runs, 30), alone, strict=True):
+        assert_same(record, expected)
+
+
+def conduct(runs, n_slots, steps, **told):
+    """Records of runs that take the slots of one ensemble, as on a GPU, and the steps that were kept."""
+    ended, kept = {}, []
+    listener = Listener(
+        ended=lambda t: ended.update({t.run: t.record("cpu")}),
+        checkpoint=lambda ts: kept.extend(t.step for t in ts),
+        **told,
+    )
+    engine.Conductor(
+        ensembles=[Ensemble(runs, n_slots, CPU)],
+        n_alone=0,
+        queue=deque(Trajectory(run) for run in runs),
+        last_step=steps,
+        stop_at=None,
+        listener=listener,
+        checkpoint_seconds=1000.0,
+        asked_to_stop=lambda: False,
+    ).conduct(n_workers=1, n_beside=1)
+    return [ended[run] for run in runs], kept
+
+
+def test_slots_of_one_ensemble_are_filled_until_all_runs_have_ended():
+    runs = [Run(**BASE, seed=seed) for seed in range(5)]
+    records, kept = conduct(runs, 2, 30)
+    assert kept == []
+    for record, alone in zip(records, follow(runs, 30), strict=True):
+        assert_same(record, alone, CLOSE)
+
+
+@pytest.mark.parametrize("as_on_a_gpu", [False, True])
+def test_what_has_ended_is_finished_while_others_train(as_on_a_gpu):
+    runs, others_go_on, finished = [Run(**BASE, seed=seed) for seed in (0, 1, 2)], threading.Event(), []
+
+    def finish(trajectory):
+        assert threading.current_thread() is not threading.main_thread()
+        others_go_on.clear()
+        if trajectory.run == runs[0]:
+            assert others_go_on.wait(60), "training waits for it"
+        finished.append(trajectory.run)
+
+    def advanced(trajectories):
+        assert threading.current_thread() is threading.main_thread()
+        others_go_on.set()
+
+    torch.set_num_threads(2)
+    if as_on_a_gpu:
+        conduct(runs, 2, 30, finish=finish, advanced=advanced)
+    else:
+        ended = []
+
+        def end(trajectory):
+            assert trajectory.run in finished
+            ended.append(trajectory.run)
+
+        listener = Listener(ended=end, finish=finish, advanced=advanced)
+        engine.train([Trajectory(run) for run in runs], steps=30, listener=listener, width=2)
+        assert set(ended) == set(runs)
+    assert set(finished) == set(runs)
+
+
+def test_run_whose_end_cannot_be_finished_is_kept():
+    run, ended, kept = Run(**BASE), [], []
+
+    def finish(trajectory):
+        raise ArithmeticError("does not converge")
+
+    listener = Listener(ended=ended.append, finish=finish, checkpoint=kept.extend)
+    with pytest.raises(ArithmeticError, match="does not converge"):
+        engine.train([Trajectory(run)], steps=30, listener=listener)
+    assert ([t.step for t in kept], ended) == ([30], [])
+    assert_same(follow(kept, 30)[0], follow([run], 30)[0])
 
 
 def test_ensembles_of_the_cpu_have_a_slot_each():
