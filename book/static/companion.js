@@ -1,0 +1,45 @@
+// Loaded by every page: finds the widgets of the page and loads the scripts that draw them, each once.
+// Works from a plain file server and from a folder alike: scripts are loaded as scripts, never fetched.
+(() => {
+  "use strict";
+  const base = new URL(".", document.currentScript.src).href;
+  const loading = new Map();
+  const companion = (window.companion = {
+    // Load a script of the site's static folder; resolves once it has run.
+    load(file) {
+      if (!loading.has(file)) {
+        loading.set(file, new Promise((resolve, reject) => {
+          const script = document.createElement("script");
+          script.src = base + file;
+          script.onload = resolve;
+          script.onerror = () => reject(new Error(`${file} cannot be loaded`));
+          document.head.append(script);
+        }));
+      }
+      return loading.get(file);
+    },
+    // Call back now, and whenever the reader changes between the light and the dark theme.
+    onTheme(callback) {
+      callback();
+      const watched = { attributes: true, attributeFilter: ["data-theme"] };
+      new MutationObserver(callback).observe(document.documentElement, watched);
+    },
+    // The value of a colour of the theme, e.g. "--pst-color-text-base".
+    color(name) {
+      return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    },
+  });
+
+  async function draw(element) {
+    const name = element.dataset.companion;
+    const data = JSON.parse(element.querySelector('script[type="application/json"]').textContent);
+    await companion.load(`${name}.js`);
+    element.querySelector(".companion-note")?.classList.add("companion-replaced");
+    await companion[name](element, data);
+    element.dataset.ready = "yes";
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    for (const element of document.querySelectorAll("[data-companion]")) draw(element);
+  });
+})();
