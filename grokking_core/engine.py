@@ -134,7 +134,8 @@ class Ensemble:
         self.one = self.parameters[:1].clone()  # weights of a single slot, for its evaluation
         self.one_evaluator = ensemble.network(run, self.one, gradients[:1])
         self._replay: Callable[[], None] | None = None
-        self._differentiate, self._optimize = self._gradients, self.optimizer.update
+        self._differentiate: Callable[..., None] | None = None  # compiled, in the place of `_gradients`
+        self._optimize: Callable[..., None] | None = None  # compiled, in the place of `optimizer.update`
         if compiled if compiled is not None else device.type == "cuda" and find_spec("triton") is not None:
             self._compile()
 
@@ -219,8 +220,12 @@ class Ensemble:
     def _update_eagerly(self) -> None:
         x, y, label, weight = self.tables.batch(self.step)
         self.optimizer.perturb(self.step)
-        self._differentiate(x, y, label, weight, self._drop() if self.dropout is not None else None)
-        self._optimize(self.step)
+        differentiate, optimize = (
+            self._differentiate or self._gradients,
+            self._optimize or self.optimizer.update,
+        )
+        differentiate(x, y, label, weight, self._drop() if self.dropout is not None else None)
+        optimize(self.step)
         self.step += 1
 
     def _gradients(

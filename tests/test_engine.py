@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import shutil
 import threading
+import weakref
 from collections import deque
 from types import SimpleNamespace
 
@@ -634,6 +635,22 @@ def test_memory_does_not_grow_with_the_steps(fields):
     before = tensors_alive()
     advance(e, 150)
     assert tensors_alive() == before
+
+
+def test_memory_of_a_run_that_has_ended_is_free_for_the_next(monkeypatch):
+    made, alive = [], []
+    load = Ensemble.load
+    monkeypatch.setattr(Ensemble, "load", lambda e, *what: (made.append(weakref.ref(e)), load(e, *what)))
+    listener = Listener(ended=lambda t: alive.append(sum(ref() is not None for ref in made)))
+    gc.collect()
+    gc.disable()  # nothing may wait for it: it counts objects, not what they hold
+    try:
+        runs = [Run(**BASE, seed=seed) for seed in range(6)]
+        engine.train([Trajectory(run) for run in runs], steps=10, listener=listener, width=1)
+    finally:
+        gc.enable()
+    assert len(made) == len(alive) == 6
+    assert max(alive) <= 2, "the one that ended, the one that is trained"
 
 
 def test_memory_that_is_too_small_for_one_run_says_what_is_needed(monkeypatch):
