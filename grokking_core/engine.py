@@ -220,12 +220,9 @@ class Ensemble:
     def _update_eagerly(self) -> None:
         x, y, label, weight = self.tables.batch(self.step)
         self.optimizer.perturb(self.step)
-        differentiate, optimize = (
-            self._differentiate or self._gradients,
-            self._optimize or self.optimizer.update,
-        )
-        differentiate(x, y, label, weight, self._drop() if self.dropout is not None else None)
-        optimize(self.step)
+        drop = self._drop() if self.dropout is not None else None
+        (self._differentiate or self._gradients)(x, y, label, weight, drop)
+        (self._optimize or self.optimizer.update)(self.step)
         self.step += 1
 
     def _gradients(
