@@ -1,6 +1,7 @@
-"""Tables of hyper-parameters: what the runs of each experiment share and differ in, and what the paper says.
+"""Tables of hyper-parameters and names: what was run, what the paper says, and who calls it what.
 
-Nothing is typed twice: `table` reads the runs that a plan asks for, `settings` the defaults of `Run`.
+Nothing is typed twice: `table` reads the runs that a plan asks for, `settings` the defaults of `Run`, and
+`names` the settings.
 """
 
 from __future__ import annotations
@@ -141,11 +142,12 @@ def to_html(frame: pd.DataFrame) -> str:
 
 
 def _followed(plan: Plan) -> dict[str, str]:
+    parts = [part for part in plan.parts if not part.goes_on]
     stops = (
         f"validation {100 * p.stop_at:g}\N{NO-BREAK SPACE}%" if p.stop_at is not None else "none"
-        for p in plan.parts
+        for p in parts
     )
-    steps = (schedule.last_step(part.steps) for part in plan.parts)
+    steps = (schedule.last_step(part.steps) for part in parts)
     return {"runs": f"{len(plan.runs):,}", "steps": _said(steps), "stop rule": _said(stops)}
 
 
@@ -202,6 +204,8 @@ SETTINGS = (
     Setting("loss and accuracy", "on the answer alone", "paper", here="the same"),
     Setting("tokens of a sequence", "7: two more that frame it, the last also predicted", "code",
             here="4 are read, x op y =, and z is predicted"),
+    Setting("vocabulary", "the symbols of all operations at once", "code",
+            here="those of the one operation, and the signs op and ="),
     Setting("outliers", "the first k of the shuffled equations; answers drawn with replacement", "code",
             "_noisy_k after the operator", "outliers", "the same; the numbers k are ours"),
     Setting("network", "decoder-only transformer, causal mask", "paper", "", "architecture",
@@ -261,3 +265,69 @@ def default(run: Run, field: str) -> str:
     """A field of a run as `settings` writes it; rules in words."""
     value = getattr(run, field)
     return RULES.get(field, str(value)) if value is None else _said([value])
+
+
+# -------------------------------------------------------------------------------------------------
+# Who calls it what
+
+
+class Name(NamedTuple):
+    """One thing by its three names, a dash where it has none, and where ours is found."""
+
+    paper: str  # the paper's name, or what it is in words
+    code: str  # of the authors: an argument of the command line, or a column of their logs
+    ours: str
+    where: str
+
+
+FIELD, KEY, CURVE = "field of Run", "key of data.OPERATIONS", "column of Record.curve"
+PAPERS = {  # the paper's names, where `Setting.what` has another
+    "training set": "training data fraction",
+    "batch": "minibatch size",
+    "betas": "β₁, β₂",
+    "noise added to updates": "noise added to the update direction",
+}
+OPERATIONS = (
+    Name("x + y", "+", "x+y", KEY),
+    Name("x - y", "-", "x-y", KEY),
+    Name("x · y", "*", "x*y", KEY),
+    Name("x · y, without 0", NONE, "x*y!=0", KEY),
+    Name("x / y", "/", "x/y", KEY),
+    Name("x / y if y is odd, else x - y", "(x._value//y)if(y._value%2==1)else(x-y)_mod_97", "x/y|x-y", KEY),
+    Name("x² + y²", "x**2+y**2_mod_97", "x^2+y^2", KEY),
+    Name("x² + xy + y²", "x**2+y**2+x*y_mod_97", "x^2+xy+y^2", KEY),
+    Name("x² + xy + y² + x", "x**2+y**2+x*y+x_mod_97", "x^2+xy+y^2+x", KEY),
+    Name("x³ + xy", "x**3+x*y_mod_97", "x^3+xy", KEY),
+    Name("x³ + xy² + y", "x**3+x*y**2+y_mod_97", "x^3+xy^2+y", KEY),
+    Name("x · y on S5", "s5", "s5:xy", KEY),
+    Name("x · y · x⁻¹ on S5", "s5conj", "s5:xyx^-1", KEY),
+    Name("x · y · x on S5", "s5aba", "s5:xyx", KEY),
+)
+MEASURED = (
+    Name("optimization step, update", "step (their logs also count epochs)", "step", CURVE),
+    Name("training loss", "full_train_loss", "train_loss", CURVE),
+    Name("training accuracy", "full_train_acc, in percent", "train_accuracy", CURVE),
+    Name("validation loss", "val_loss", "validation_loss", CURVE),
+    Name("validation accuracy", "val_accuracy, in percent", "validation_accuracy", CURVE),
+    Name("accuracy on unmirrored equations", NONE, "unmirrored_accuracy", CURVE),
+    Name("norm of the weights", "paramnorm_..., root mean square by tensor", "weight_norm", CURVE),
+    Name("optimization budget", "max_steps", "steps", "argument of sweep"),
+    Name("rule that ends a run early", NONE, "stop_at", "argument of sweep"),
+    Name("steps until 99 % accuracy", NONE, "steps_to", "method of Record"),
+    Name("rows of the output layer", "transformer.linear.weight", "output_rows", "what sweep may keep"),
+    Name("sharpness φ", "get_sharpness", "phi", "column of sharpness.summary"),
+)
+
+
+def names() -> pd.DataFrame:
+    """The names of settings, operations and measured numbers: the paper's, its code's and ours, a row each.
+
+    Returns
+    -------
+    DataFrame
+        Index: the paper's name. Columns as text: in their code; ours; where ours is found. A dash stands
+        where there is no name.
+    """
+    fields = (Name(PAPERS.get(s.what, s.what), s.code or NONE, s.field, FIELD) for s in SETTINGS if s.field)
+    columns = ["in the paper", "in their code", "ours", "where"]
+    return pd.DataFrame([*fields, *OPERATIONS, *MEASURED], columns=columns).set_index("in the paper")

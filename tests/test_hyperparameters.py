@@ -1,16 +1,29 @@
 from dataclasses import fields
+from inspect import signature
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from grokking_core import experiments
+from grokking_core import data, experiments, sharpness
 from grokking_core.experiments import EXPERIMENTS, Part, Plan
-from grokking_core.hyperparameters import NONE, SETTINGS, by_label, settings, table, to_html
+from grokking_core.hyperparameters import (
+    CURVE,
+    FIELD,
+    KEY,
+    NONE,
+    SETTINGS,
+    by_label,
+    names,
+    settings,
+    table,
+    to_html,
+)
+from grokking_core.kept import KEPT
 from grokking_core.record import COLUMNS, Record
 from grokking_core.run import Run
 from grokking_core.store import key_of
-from grokking_core.sweep import Records
+from grokking_core.sweep import Records, sweep
 
 pytestmark = pytest.mark.usefixtures("own_folders", "one_thread")
 
@@ -124,6 +137,27 @@ def test_settings_name_every_field_of_a_run_once_and_who_says_so():
     assert all(setting.source.startswith(("paper", "code", "ours")) for setting in SETTINGS)
     assert "" not in settings()[["stated", "ours"]].to_numpy()
     assert settings().index.is_unique
+
+
+def test_names_are_there_for_every_field_operation_and_column():
+    by_place = names().groupby("where", sort=False)["ours"].agg(list)
+    assert sorted(by_place[FIELD]) == sorted(field.name for field in fields(Run))
+    assert sorted(by_place[KEY]) == sorted(data.OPERATIONS)
+    assert sorted(by_place[CURVE]) == sorted(COLUMNS)
+    assert by_place["method of Record"] == [name for name in dir(Record) if name == "steps_to"]
+    assert {*by_place["argument of sweep"]} <= {*signature(sweep).parameters}
+    assert {*by_place["what sweep may keep"]} <= {*KEPT}
+    assert {*by_place["column of sharpness.summary"]} <= {*sharpness.summary([])}
+    assert len(names()) == sum(map(len, by_place))
+
+
+def test_names_are_unique_on_every_side_and_never_empty():
+    told = names().reset_index()
+    assert told["in the paper"].is_unique
+    assert told["ours"].is_unique
+    code = told["in their code"]
+    assert code[code != NONE].is_unique
+    assert "" not in told.to_numpy()
 
 
 def test_html_of_a_table_is_whole_and_escaped():
