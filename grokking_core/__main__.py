@@ -101,7 +101,7 @@ def sweep_experiments(args: argparse.Namespace) -> int:
         for part in experiments.merged(plans.values()):
             left = args.minutes and max(args.minutes - (monotonic() - started) / 60, 1e-6)
             where = {"executor": executor, "device": args.device, "minutes": left}
-            asked = {"stop_at": part.stop_at, "keep": part.keep}
+            asked = {"stop_at": part.stop_at, "keep": part.keep, "keep_checkpoints": part.goes_on}
             parts.append(sweep(part.runs, part.steps, unwritten="raise", **asked, **where))
     for name, plan in plans.items():
         missing = len(plan.read().missing)
@@ -148,12 +148,16 @@ def status(args: argparse.Namespace) -> int:
 
 def _progress(store: Store, plan: experiments.Plan, device: str) -> list[str]:
     """Runs, recorded, under way, missing, and the time that these take."""
-    left, seconds = [], 0.0
+    left: dict[Run, int] = {}  # with the most steps that are asked of it
     for part in plan.parts:
         question = Question.of(part.steps, part.stop_at, keep=part.keep)
-        unanswered = [run for run in dict.fromkeys(part.runs) if question.read(store, run) is None]
-        seconds += estimate.total(unanswered, question.steps, device) if unanswered else 0
-        left += unanswered
+        for run in part.runs:
+            if question.read(store, run) is None:
+                left[run] = max(left.get(run, 0), question.steps)
+    seconds = sum(
+        estimate.total([run for run in left if left[run] == steps], steps, device)
+        for steps in set(left.values())
+    )
     under_way = sum(store.path(run, "checkpoint").exists() for run in left)
     counts = (len(plan.runs), len(plan.runs) - len(left), under_way, len(left) - under_way)
     return [*map(str, counts), estimate.duration(seconds) if left else "-"]

@@ -6,10 +6,11 @@ The notebook, the command line and the tests ask the same function. Defaults are
 
 from __future__ import annotations
 
+import math
 import os
 import types
 from collections import abc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from itertools import product
@@ -19,6 +20,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 
 import grokking_core
+from grokking_core import schedule
 from grokking_core.run import Run
 from grokking_core.store import Store, key_of
 from grokking_core.sweep import Question, Records, Work, sweep
@@ -32,6 +34,7 @@ class Part:
     steps: int  # optimizer updates
     stop_at: float | None = None  # validation accuracy in (0, 1] that ends a run
     keep: tuple[str, ...] = ()  # names in kept.KEPT: what the records must have of the end
+    goes_on: bool = False  # later parts follow these runs further: what that takes is kept
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,11 @@ class Plan:
         """
         if since := os.environ.get("GROKKING_TRAINED_SINCE"):
             return self.read(options.get("store"), since)
-        return Records.joined(
-            [sweep(part.runs, part.steps, part.stop_at, keep=part.keep, **options) for part in self.parts]
+        return self._joined(
+            sweep(
+                part.runs, part.steps, part.stop_at, keep=part.keep, keep_checkpoints=part.goes_on, **options
+            )
+            for part in self.parts
         )
 
     def read(self, store: Store | str | os.PathLike[str] | None = None, since: str = "") -> Records:
@@ -67,7 +73,7 @@ class Plan:
             work = Work(Question.of(part.steps, part.stop_at, keep=part.keep), store, "cpu", progress=False)
             work.read(part.runs)
             parts.append(work.records(part.runs, seconds=0.0))
-        records = Records.joined(parts)
+        records = self._joined(parts)
         if since:
             records.trained |= {
                 key_of(r.run) for r in records if r.provenance["date"] >= since
@@ -75,23 +81,78 @@ class Plan:
             records.read -= records.trained
         return records
 
+    def _joined(self, answers: Iterable[Records]) -> Records:
+        """The parts' answers as one; what was asked is how far runs are followed in the end."""
+        answers = list(answers)
+        ends = [
+            asked
+            for part, records in zip(self.parts, answers, strict=True)
+            if not part.goes_on
+            for asked in records.asked
+        ]
+        records = Records.joined(answers)
+        records.asked = tuple(dict.fromkeys(ends))
+        return records
+
+
+End = tuple[int, float | None]  # of a question: steps, and the validation accuracy at which a run ends early
+Asked = dict[End, tuple[str, ...]]  # what is to be kept, by the end of the question
+
 
 def merged(plans: Iterable[Plan]) -> list[Part]:
     """The parts to sweep one after the other so that no run is trained twice for different figures.
 
-    The longest questions come first, those without a stop rule before those with: they answer the others.
+    First come the runs that go on: each is asked in the order in which it comes to the ends of all questions
+    about it. Of the others the longest questions come first, those without a stop rule before those with:
+    they answer the others.
     """
-    keep: dict[tuple[int, float | None], dict[Run, tuple[str, ...]]] = {}
-    for part in (part for plan in plans for part in plan.parts):
-        asked = keep.setdefault((part.steps, part.stop_at), {})
+    parts = [part for plan in plans for part in plan.parts]
+    asked: dict[Run, Asked] = {}
+    for part in parts:
         for run in part.runs:
-            asked[run] = tuple(dict.fromkeys((*asked.get(run, ()), *part.keep)))
-    parts = []
-    for (steps, stop_at), asked in keep.items():
-        for names in dict.fromkeys(asked.values()):
-            runs = tuple(run for run, kept in asked.items() if kept == names)
-            parts.append(Part(runs=runs, steps=steps, stop_at=stop_at, keep=names))
-    return sorted(parts, key=lambda part: (part.stop_at is not None, -(part.stop_at or 0), -part.steps))
+            of_run, end = asked.setdefault(run, {}), (part.steps, part.stop_at)
+            of_run[end] = tuple(dict.fromkeys((*of_run.get(end, ()), *part.keep)))
+    going = {run for part in parts if part.goes_on for run in part.runs}
+    first = _alike((run, *stage) for run in asked if run in going for stage in _stages(asked[run]))
+    others = _alike(
+        (run, *end, asked[run][end], False) for run in asked if run not in going for end in asked[run]
+    )
+    first.sort(key=lambda part: (_height(part.stop_at), part.steps))
+    others.sort(key=lambda part: (-_height(part.stop_at), -part.steps))
+    return first + others
+
+
+def _alike(asked: Iterable[tuple[Run, int, float | None, tuple[str, ...], bool]]) -> list[Part]:
+    """A part for all the runs of which the same is asked."""
+    runs: dict[tuple[int, float | None, tuple[str, ...], bool], list[Run]] = {}
+    for run, steps, stop_at, keep, goes_on in asked:
+        runs.setdefault((steps, stop_at, keep, goes_on), []).append(run)
+    return [
+        Part(runs=tuple(found), steps=steps, stop_at=stop_at, keep=keep, goes_on=goes_on)
+        for (steps, stop_at, keep, goes_on), found in runs.items()
+    ]
+
+
+def _height(stop_at: float | None) -> float:
+    """A stop rule as a number: a run comes to those that are lower first, and to None never."""
+    return math.inf if stop_at is None else stop_at
+
+
+def _stages(asked: Asked) -> Iterator[tuple[int, float | None, tuple[str, ...], bool]]:
+    """What to ask of one run so that it never has to go back: steps, stop_at, keep, whether it goes on.
+
+    A run ends at `min(steps, step of stop_at)`, and the latter is not known before. So it is followed by the
+    lowest stop rule through all steps that are asked for by this one or by a higher one, keeping what they
+    keep; then by the next one, which it answers as far as it goes. So no end comes before one that is behind.
+    """
+    stages = []
+    for stop_at in sorted({stop_at for _, stop_at in asked}, key=_height):
+        reach = {end: keep for end, keep in asked.items() if _height(end[1]) >= _height(stop_at)}
+        for steps in sorted({steps for steps, _ in reach}):
+            keep = [name for end, names in reach.items() if end[0] == steps for name in names]
+            stages.append((steps, stop_at, tuple(dict.fromkeys(keep))))
+    for i, stage in enumerate(stages, start=1):
+        yield *stage, i < len(stages)
 
 
 # -------------------------------------------------------------------------------------------------
@@ -388,6 +449,58 @@ def beyond_transformers(
     return Plan((Part(runs=runs, steps=steps, stop_at=stop_at),))
 
 
+def film(
+    *,
+    p: int = 97,
+    n: int = 5,
+    addition_fraction: float = 0.5,
+    product_fraction: float = 0.9,
+    weight_decay: float = 1.0,
+    lr: float = 1e-3,
+    d_model: int = 128,
+    n_heads: int = 4,
+    addition_seed: int = 0,
+    product_seed: int = 1,
+    addition_steps: int = 3000,
+    product_steps: int = 6000,
+    n_frames: int = 36,
+) -> Plan:
+    """The film: one run of x+y and one of S5 product, those of Figure 3, looked at again and again."""
+    setting = {"p": p, "n": n, "lr": lr, "d_model": d_model, "n_heads": n_heads, "weight_decay": weight_decay}
+    parts = []
+    for operation, fraction, seed, steps in (
+        ("x+y", addition_fraction, addition_seed, addition_steps),
+        ("s5:xy", product_fraction, product_seed, product_steps),
+    ):
+        run = Run(operation=operation, **setting, train_fraction=fraction, seed=seed)
+        frames = frame_steps(steps, n_frames)
+        parts += [
+            Part(runs=(run,), steps=step, keep=("frame",), goes_on=step < frames[-1]) for step in frames
+        ]
+    return Plan(tuple(parts))
+
+
+def frame_steps(steps: int, n_frames: int) -> list[int]:
+    """The evaluation steps of a film's frames, at most `n_frames`, increasing, from 1 to the last.
+
+    Half of them are the last evaluations, one after the other, since what the film is about happens there.
+    The others are spread evenly over those before, which are about geometric.
+
+    Raises
+    ------
+    ValueError
+        If `n_frames` is not a whole number of at least 2.
+    """
+    if isinstance(n_frames, bool) or not isinstance(n_frames, int) or n_frames < 2:
+        raise ValueError(f"n_frames={n_frames!r} must be a whole number of at least 2")
+    grid = schedule.evaluation_steps(steps)[1:]
+    late = n_frames // 2
+    early, last = grid[:-late], grid[-late:]
+    n_early = min(n_frames - late, len(early))
+    places = (round(i * (len(early) - 1) / max(1, n_early - 1)) for i in range(n_early))
+    return [*(early[place] for place in places), *last]
+
+
 Experiment = Callable[..., Plan]
 EXPERIMENTS: dict[str, Experiment] = {
     f.__name__: f
@@ -401,6 +514,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         fig6_outliers,
         fig7_sharpness,
         beyond_transformers,
+        film,
     )
 }
 READING = {"threshold": float}  # parameters of notebooks that decide no run: accuracy that counts as learned

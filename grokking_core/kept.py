@@ -46,6 +46,19 @@ def answers(run: Run, parameters: Tensor) -> Arrays:
     return {"answer": torch.cat(found).numpy().astype(np.int16)}
 
 
+def frame(run: Run, parameters: Tensor) -> Arrays:
+    """Return what a film shows: `rows` float16 (P, D) and `right`, a bit an equation, uint8.
+
+    `rows` are the output rows of the elements; `right` says which equations of `data.operation_table` are
+    answered rightly, eight a byte in their order. A film has dozens of frames, so that they are small: the
+    rounding, less than one in a thousand, is far below what a picture shows.
+    """
+    with np.errstate(over="ignore"):  # of a network that diverged
+        rows = output_rows(run, parameters)["rows"][: run.n_elements].astype(np.float16)
+    right = answers(run, parameters)["answer"] == data.operation_table(run.operation, run.p, run.n).answer
+    return {"rows": rows, "right": np.packbits(right)}
+
+
 def sharpness(run: Run, parameters: Tensor) -> Arrays:
     """Return `phi` and `released` of `sharpness.measure`, one a subspace; NaN if it diverged."""
     from grokking_core import sharpness  # needs scipy, which training does not
@@ -55,7 +68,7 @@ def sharpness(run: Run, parameters: Tensor) -> Arrays:
 
 
 KEPT: dict[str, Callable[[Run, Tensor], Arrays]] = {
-    function.__name__: function for function in (weights, output_rows, answers, sharpness)
+    function.__name__: function for function in (weights, output_rows, answers, frame, sharpness)
 }
 
 

@@ -172,8 +172,8 @@ def sweep(
     stop_at : float, optional
         Validation accuracy in (0, 1] at which a run ends early.
     keep : sequence of str
-        What of the end the records have in `kept`: "weights", "output_rows", "answers" or "sharpness", as
-        `kept.KEPT` defines them. Weights on record are enough to compute the others.
+        What of the end the records have in `kept`: "weights", "output_rows", "answers", "frame" or
+        "sharpness", as `kept.KEPT` defines them. Weights on record are enough to compute the others.
     keep_checkpoints : bool
         Whether a run that has ended can be followed further later without starting again.
     minutes : float, optional
@@ -351,7 +351,7 @@ class Work:
 
     def begin(self, n_devices: int = 1) -> None:
         """Say how long it will take on devices like this, show the bar."""
-        if self.progress and n_devices:
+        if self.progress and n_devices and not self.question.keep_checkpoints:  # else but a stage of the way
             estimate.announce(list(self.left.values()), self.question.steps, self.device, n_devices)
         self.bar = Bar(self, disable=not self.progress)
         self.bar.show()

@@ -53,6 +53,16 @@ def test_answers_do_not_depend_on_how_many_are_computed_at_once(monkeypatch, tra
     np.testing.assert_array_equal(kept.answers(trained.run, trained.parameters)["answer"], whole)
 
 
+def test_frame_has_the_rows_of_the_elements_and_what_is_right(trained):
+    run, found = trained.run, kept.frame(trained.run, trained.parameters)
+    rows = kept.output_rows(run, trained.parameters)["rows"][: run.n_elements]
+    assert found["rows"].dtype == np.float16
+    np.testing.assert_allclose(found["rows"], rows, rtol=1e-3, atol=1e-7)
+    answer = data.operation_table(run.operation, run.p, run.n).answer
+    right = kept.answers(run, trained.parameters)["answer"] == answer
+    np.testing.assert_array_equal(np.unpackbits(found["right"], count=len(answer)).astype(bool), right)
+
+
 def test_sharpness_is_a_number_a_subspace(trained):
     found = kept.sharpness(trained.run, trained.parameters)
     assert {name: array.shape for name, array in found.items()} == {"phi": (3,), "released": (3,)}
@@ -62,7 +72,7 @@ def test_sharpness_is_a_number_a_subspace(trained):
 def test_measuring_leaves_the_weights_alone(trained):
     before = trained.parameters.clone()
     found = kept.measure(kept.KEPT, trained.run, trained.parameters)
-    assert set(found) == {"weights", "output_rows", "answers", "sharpness"}
+    assert set(found) == {"weights", "output_rows", "answers", "frame", "sharpness"}
     assert torch.equal(trained.parameters, before)
 
 
@@ -73,6 +83,8 @@ def test_weights_of_a_diverged_run_are_measured(trained, value):
     assert found["sharpness"]["phi"].shape == found["sharpness"]["released"].shape == (3,)
     if not np.isfinite(value):
         assert (found["answers"]["answer"] == -1).all()
+        assert not found["frame"]["right"].any()
+        assert not np.isfinite(found["frame"]["rows"]).any()
         assert np.isnan(found["sharpness"]["phi"]).all()
 
 
@@ -83,5 +95,5 @@ def test_names_are_each_taken_once():
 
 @pytest.mark.parametrize("keep", [("rows",), ["weights", "phi"], "weights"])
 def test_unknown_names_are_refused(keep):
-    with pytest.raises(ValueError, match=r"keep=.*out of weights, output_rows, answers, sharpness$"):
+    with pytest.raises(ValueError, match=r"keep=.*out of weights, output_rows, answers, frame, sharpness$"):
         kept.check(keep)
