@@ -1,16 +1,14 @@
 """`make book`: execute the notebooks with papermill, render the site, say what was done.
 
 What the notebooks ask for is trained first, in one sweep, so that no run is trained for two of them; they
-then read it. A notebook whose source, parameters, package and output are unchanged, and which lacks no
-run, is not executed again, and a site whose pages are unchanged is not rendered again. Whatever fails
-leaves the last good notebook and the last good site where they were.
+then read it. A notebook whose code, parameters, package and output are unchanged, and which lacks no run,
+is not executed again: its prose is rendered anew. A site whose pages are unchanged is not rendered again.
+Whatever fails leaves the last good notebook and the last good site where they were.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import math
 import os
 import re
@@ -18,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,70 +25,15 @@ from typing import Any
 
 import yaml
 
-from book import parameters
+from book import notebooks
+from book.jobs import Job, Places, all_values, asks_for_runs, digest, plan, stamp_of
+from book.notebooks import INJECTED, code_cells, provenance, tags
 from book.parameters import WrongUse
+from book.render import STAMP, render, stage
+from book.status import made
 
-PROVENANCE = "application/vnd.grokking.provenance+json"
 REPORT_SECONDS = 15  # between two lines about the notebooks under way
 LOST_PORT = ("Address already in use", "Kernel died before replying to kernel_info")
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where things are, from the repository's root."""
-
-    root: Path
-
-    @property
-    def book(self) -> Path:
-        """The sources: pages, notebooks, profiles."""
-        return self.root / "book"
-
-    @property
-    def build(self) -> Path:
-        """All that is built; deleting it loses no result."""
-        return self.root / "build"
-
-    @property
-    def executed(self) -> Path:
-        """The notebooks as last executed."""
-        return self.build / "executed"
-
-    @property
-    def site(self) -> Path:
-        """The last good site."""
-        return self.build / "site"
-
-    def notebooks(self) -> dict[str, Path]:
-        """Return the notebooks' sources by name, in the order of their paths."""
-        found = sorted(self.book.rglob("*.ipynb"))
-        return {path.stem: path for path in found if path.parent.name != ".ipynb_checkpoints"}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One notebook to have executed, with these parameters."""
-
-    name: str
-    source: Path
-    values: dict[str, Any]  # the parameters that differ from the notebook's own
-    output: Path  # the executed notebook
-    inputs: str  # hash of all that decides the output, but for what it reads
-    reads: tuple[Path, ...] = ()  # executed notebooks whose runs it reads: it comes after them
-
-    @property
-    def stamp(self) -> Path:
-        """The file that says what the output was made from."""
-        return self.output.with_suffix(".stamp")
-
-    def is_current(self) -> bool:
-        """Return whether the output is there, untouched, made from these inputs, and lacks no run."""
-        if not (self.output.is_file() and self.stamp.is_file()):
-            return False
-        if self.stamp.read_text() != stamp_of(self):
-            return False
-        # What a time limit left out is gone on with; one that only reads has nothing to go on with.
-        return bool(self.reads) or not provenance(self.output).get("missing")
 
 
 @dataclass(frozen=True)
@@ -104,66 +46,6 @@ class Row:
     read: int | None = None  # runs read from records
     trained: int | None = None  # runs trained
     missing: int | None = None  # runs without an answer
-
-
-def digest(files: Iterable[Path], root: Path, *more: object) -> str:
-    """Return a hash of the files (names below `root`, contents) and of what else is given."""
-    total = hashlib.sha256(repr(more).encode())
-    for file in sorted(files):
-        total.update(f"\0{file.relative_to(root)}\0".encode())
-        total.update(hashlib.sha256(file.read_bytes()).digest())
-    return total.hexdigest()
-
-
-def stamp_of(job: Job) -> str:
-    """Return what the stamp of an up-to-date output says."""
-    files = [job.output, *(path for path in job.reads if path.is_file())]
-    return "\n".join([job.inputs, *(digest([file], file.parent) for file in files), ""])
-
-
-def plan(places: Places, profile: str, given: str, only: str | None = None) -> list[Job]:
-    """Return a job for every notebook, all parameters checked; `given` holds for `only`, or all.
-
-    Those that read what the others have trained come last.
-
-    Raises
-    ------
-    WrongUse
-        For an unknown profile, notebook or parameter, or a value of the wrong type.
-    """
-    sources = places.notebooks()
-    known = {name: parameters.read_parameters(source) for name, source in sources.items()}
-    if only and only not in known:
-        raise WrongUse(f"ONLY={only} is unknown; the notebooks are: {', '.join(known)}")
-    values = parameters.load_profile(places.book / "profiles" / f"{profile}.yml", known)
-    asked = {only: known[only]} if only else known
-    values |= parameters.assign(values, parameters.parse_assignments(given), asked)
-    for name, own in known.items():  # what is the notebook's own value needs no cell of its own
-        values[name] = {key: value for key, value in values[name].items() if value != own[key].default}
-    core = sorted((places.root / "grokking_core").rglob("*.py"))
-    outputs = {name: places.executed / path.relative_to(places.book) for name, path in sources.items()}
-    late = {name for name, source in sources.items() if comes_after_figures(source)}
-    figures = tuple(output for name, output in outputs.items() if name not in late)
-    jobs = []
-    for name, source in sources.items():
-        inputs = digest([source, *core], places.root, profile, values[name])
-        reads = figures if name in late else ()
-        jobs.append(Job(name, source, values[name], outputs[name], inputs, reads))
-    return sorted(jobs, key=lambda job: bool(job.reads))
-
-
-def comes_after_figures(notebook: Path) -> bool:
-    """Return whether a notebook's metadata has `"grokking": {"after": "figures"}`.
-
-    Raises
-    ------
-    WrongUse
-        If it is to come after anything else.
-    """
-    said = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("grokking", {})
-    if said not in ({}, {"after": "figures"}):
-        raise WrongUse(f"{notebook}: metadata 'grokking' is {said}, must be {{'after': 'figures'}}")
-    return bool(said)
 
 
 def execute_stale(jobs: list[Job], places: Places, args: argparse.Namespace, profile: str) -> list[Row]:
@@ -186,17 +68,6 @@ def execute_stale(jobs: list[Job], places: Places, args: argparse.Namespace, pro
         rows += execute_all(stale, places, min(workers, max(1, len(stale))), env)
         rows += [Row(job.name, "unchanged") for job in due if job not in stale]
     return rows
-
-
-def asks_for_runs(job: Job) -> bool:
-    """Return whether a notebook calls the experiment of its own name, which `grokking sweep` can train."""
-    return any(f"{job.name}(" in "".join(cell["source"]) for cell in code_cells(job.source))
-
-
-def all_values(job: Job) -> dict[str, Any]:
-    """Return the values of all parameters of a notebook, its own where the job has no other."""
-    own = parameters.read_parameters(job.source)
-    return {name: parameter.default for name, parameter in own.items()} | job.values
 
 
 def train(jobs: list[Job], places: Places, env: dict[str, str], minutes: str) -> Row:
@@ -255,7 +126,9 @@ def execute(job: Job, places: Places, env: dict[str, str]) -> Row:
     source = partial.with_suffix(".source.ipynb")
     for folder in (log.parent, partial.parent, job.output.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    source.write_text(json.dumps(with_parameters(job)), encoding="utf-8")
+    notebook = with_parameters(job)
+    notebook["metadata"]["make_book"] = made(job)
+    source.write_text(notebooks.write(notebook), encoding="utf-8")
     partial.unlink(missing_ok=True)
     command = [sys.executable, "-m", "papermill", str(source), str(partial)]
     command += ["--cwd", str(job.source.parent)]
@@ -282,13 +155,13 @@ def with_parameters(job: Job) -> dict[str, Any]:
 
     The cell is the one that papermill would inject, which turns the keys of a dictionary into text.
     """
-    notebook = json.loads(job.source.read_text(encoding="utf-8"))
+    notebook = notebooks.read(job.source)
     lines = [f"{name} = {pformat(value, width=90, sort_dicts=False)}" for name, value in job.values.items()]
-    cell = {"cell_type": "code", "id": "injected-parameters", "metadata": {"tags": ["injected-parameters"]}}
+    cell = {"cell_type": "code", "id": INJECTED, "metadata": {"tags": [INJECTED]}}
     cell |= {"execution_count": None, "outputs": [], "source": "\n".join(["# Parameters", *lines])}
     if job.values:
-        tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
-        notebook["cells"].insert(1 + ["parameters" in tag for tag in tags].index(True), cell)
+        tagged = ["parameters" in tags(cell) for cell in notebook["cells"]]
+        notebook["cells"].insert(1 + tagged.index(True), cell)
     return notebook
 
 
@@ -302,12 +175,6 @@ def last_line(log: Path) -> str:
     text = log.read_text(errors="replace") if log.is_file() else ""
     lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
     return lines[-1] if lines else "starting"
-
-
-def code_cells(notebook: Path) -> list[dict]:
-    """Return the code cells of a notebook as dictionaries."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return [cell for cell in cells if cell["cell_type"] == "code"]
 
 
 def failure(partial: Path, log: Path) -> str:
@@ -332,55 +199,12 @@ def _indent(text: str) -> str:
     return "\n".join(f"    {line}" for line in plain.splitlines())
 
 
-def provenance(notebook: Path) -> dict[str, Any]:
-    """Return what the last provenance output of an executed notebook says; empty without one."""
-    bundles = [out.get("data", {}) for cell in code_cells(notebook) for out in cell["outputs"]]
-    found = [data[PROVENANCE] for data in bundles if PROVENANCE in data]
-    return found[-1] if found else {}
-
-
-def stage(places: Places, jobs: list[Job]) -> Path:
-    """Lay out what Jupyter Book reads: the pages, and each notebook as last executed."""
-    pages = places.build / "book"
-    shutil.rmtree(pages, ignore_errors=True)
-    skip = shutil.ignore_patterns("*.py", "__pycache__", ".*", "profiles", "records")
-    shutil.copytree(places.book, pages, ignore=skip)
-    for job in jobs:
-        if job.output.is_file():
-            shutil.copyfile(job.output, pages / job.source.relative_to(places.book))
-    return pages
-
-
-def render(places: Places, pages: Path, strict: bool) -> str | None:
-    """Render the site beside the last good one and swap them; return what went wrong, or None."""
-    fresh = places.build / "rendering"
-    shutil.rmtree(fresh, ignore_errors=True)
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(pages)]
-    command += ["--config", str(places.root / "_config.yml"), "--path-output", str(fresh)]
-    command += ["-W", "-n", "--keep-going"] if strict else []
-    done = subprocess.run(command, capture_output=True, text=True)
-    log = places.build / "logs" / "render.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(done.stdout + done.stderr)
-    if done.returncode != 0:
-        told = [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
-        return "\n".join(told) or _tail(log)
-    old = places.build / "site.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if places.site.exists():
-        os.replace(places.site, old)
-    os.replace(fresh / "_build" / "html", places.site)
-    shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(fresh)
-    return None
-
-
 def render_if_changed(places: Places, jobs: list[Job]) -> Row:
     """Render the site if a page, an output or the configuration is new; return its row."""
     pages = stage(places, jobs)
     files = [file for file in pages.rglob("*") if file.is_file()]
-    inputs = digest([*files, places.root / "_config.yml"], places.root)
-    stamp = places.site / ".stamp"
+    inputs = digest([*files, places.root / "_config.yml", *places.package()], places.root)
+    stamp = places.site / STAMP
     if stamp.is_file() and stamp.read_text() == inputs:
         return Row("the site", "unchanged")
     start = time.monotonic()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +150,12 @@ def parse_assignments(text: str) -> dict[str, Any]:
             raise WrongUse(f"P: {name} is given twice")
         values[name] = _literal(name, literal)
     return values
+
+
+def write_assignments(values: dict[str, Any]) -> str:
+    """Return what `parse_assignments` reads as these values, quoted for a shell; nothing of none."""
+    text = " ".join(f"{name}={value!r}" for name, value in values.items())
+    return shlex.quote(text) if set(text) & set('"$`\\!') else text and f'"{text}"'
 
 
 def _split_outside_brackets(text: str) -> list[str]:

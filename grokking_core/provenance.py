@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ class Provenance:
         Plain values: read, trained, missing, runs (read or trained); asked, a list of {steps, stop_at};
         profile and notebook (None outside the book);
         device, precision, package, source and torch (each a list if the records differ);
+        drawn_with, {package, source, torch, python} of this call;
         training_seconds of all runs,
         seconds of this call, trained_between (first and last date), date of this call.
     """
@@ -47,6 +49,7 @@ class Provenance:
         for name in ("profile", "notebook"):
             data[name] = os.environ.get(f"GROKKING_{name.upper()}")  # as `make book` says
         data |= {name: _shared(source.get(name) for source in sources) for name in SHARED}
+        data["drawn_with"] = records.versions() | {"python": platform.python_version()}
         longest: dict[Run, float] = {}
         for record in found:  # maybe several parts of a run
             spent = record.provenance.get("seconds", 0)
@@ -71,7 +74,9 @@ class Provenance:
             lines.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
         days = [date[:10] for date in data["trained_between"]]
         lines.append(("trained on", " to ".join(dict.fromkeys(days))))
-        return [*lines, ("training time", f"{data['training_seconds']:,.0f} s, run by run")]
+        lines.append(("training time", f"{data['training_seconds']:,.0f} s, run by run"))
+        drawn = "package {package} ({source}), torch {torch}, Python {python}".format(**data["drawn_with"])
+        return [*lines, ("drawn with", drawn)]
 
     def _remedy(self) -> str:
         """How to have the runs that are missing trained."""

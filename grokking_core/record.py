@@ -127,15 +127,17 @@ def provenance(device: torch.device | str, precision: str, seconds: float) -> di
     """Where a record comes from: versions, device, precision, seconds of the device, date (UTC)."""
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "package": grokking_core.__version__,
-        "source": source_hash(),
-        "torch": torch.__version__,
+    return versions() | {
         "device": f"{device.type}: {name}",
         "precision": precision,
         "seconds": round(seconds, 3),
         "date": utc_now(),
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions of this package, as a number and as a hash of its sources, and of torch."""
+    return {"package": grokking_core.__version__, "source": source_hash(), "torch": torch.__version__}
 
 
 def utc_now() -> str:

@@ -1,7 +1,9 @@
 import ast
 import json
 import re
+import shlex
 import shutil
+import time
 from collections import abc
 from inspect import signature
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import get_args, get_origin, get_type_hints
 import pytest
 import yaml
 
-from book import build, parameters
+from book import build, notebooks, parameters, render, status
 from book.parameters import WrongUse
 from grokking_core.experiments import EXPERIMENTS, READING, plan
 from grokking_core.record import utc_now
@@ -41,8 +43,8 @@ def _no_variables_from_make(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def write_notebook(path: Path, *sources: str, tags: tuple[str, ...] = ("parameters",), **metadata) -> None:
-    cells = [nbformat.v4.new_markdown_cell(f"# {path.stem}")]
+def write_notebook(path: Path, *sources: str, tags=("parameters",), prose="", **metadata) -> None:
+    cells = [nbformat.v4.new_markdown_cell(f"# {path.stem}\n\n{prose}")]
     cells += [nbformat.v4.new_code_cell(source) for source in sources]
     cells[1].metadata["tags"] = list(tags)
     for number, cell in enumerate(cells):
@@ -62,7 +64,7 @@ def small(tmp_path):
     shutil.copy(ROOT / "book" / "references.bib", tmp_path / "book")
     (tmp_path / "book" / "intro.md").write_text("# A small book\n")
     toc = {"format": "jb-book", "root": "intro"}
-    toc["chapters"] = [{"file": "figures/one"}, {"file": "figures/two"}]
+    toc["chapters"] = [{"file": "figures/one"}, {"file": "figures/two"}, {"file": "status"}]
     (tmp_path / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
     (tmp_path / "book" / "profiles" / "smoke.yml").write_text("one: {fraction: 0.25}\n")
     write_notebook(tmp_path / "book" / "figures" / "one.ipynb", PARAMETERS, PROVENANCE)
@@ -407,7 +409,9 @@ def pretend_executed(job, **provenance):
     """The notebook with provenance as its only output, stamped as up to date."""
     job.output.parent.mkdir(parents=True, exist_ok=True)
     notebook = json.loads(job.source.read_text())
-    data = {build.PROVENANCE: provenance}
+    notebook["metadata"]["papermill"] = {"start_time": "2026-01-02T03:04:05+00:00", "duration": 6.7}
+    notebook["metadata"]["language_info"] = {"name": "python", "version": "3.11.9"}
+    data = {notebooks.PROVENANCE: provenance}
     output = {"output_type": "display_data", "data": data, "metadata": {}}
     [cell["outputs"].append(output) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     job.output.write_text(json.dumps(notebook))
@@ -452,6 +456,178 @@ def test_notebook_is_stale_with_other_parameters_only_if_it_knows_them(small):
     assert not two.is_current()
 
 
+def test_notebook_is_current_after_a_change_of_its_prose_and_captions(small):
+    job = build.plan(small, "smoke", "")[0]
+    pretend_executed(job)
+    write_notebook(job.source, PARAMETERS, PROVENANCE, prose="Another sentence.")
+    notebook = json.loads(job.source.read_text())
+    notebook["cells"][2]["metadata"]["mystnb"] = {"figure": {"caption": "Another caption."}}
+    notebook["cells"].append(nbformat.v4.new_markdown_cell("The end.", id="end"))
+    job.source.write_text(json.dumps(notebook))
+    assert build.plan(small, "smoke", "")[0].is_current()
+    told = notebooks.merged(notebook, notebooks.read(job.output))["cells"]
+    assert [cell["source"] for cell in told] == [cell["source"] for cell in notebook["cells"]]
+    assert [cell["metadata"] for cell in told] == [cell["metadata"] for cell in notebook["cells"]]
+    assert [len(cell["outputs"]) for cell in told if cell["cell_type"] == "code"] == [1, 1]
+
+
+def test_prose_is_not_laid_over_outputs_of_other_code(small):
+    job = build.plan(small, "smoke", "")[0]
+    pretend_executed(job)
+    write_notebook(job.source, PARAMETERS, "1 + 1", prose="Of the new code.")
+    executed = notebooks.read(job.output)
+    assert notebooks.merged(notebooks.read(job.source), executed) == executed
+
+
+def test_injected_parameters_stay_where_they_were(small):
+    job = build.plan(small, "smoke", "")[0]
+    executed = build.with_parameters(job)
+    told = notebooks.merged(notebooks.read(job.source), executed)
+    assert [cell["id"] for cell in told["cells"]] == ["0", "1", "injected-parameters", "2"]
+    assert told["cells"] == executed["cells"]
+
+
+# What a page says of how it was made.
+
+
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [
+        ("", "make book ONLY=one PROFILE=smoke"),
+        ("fraction=0.25", "make book ONLY=one PROFILE=smoke"),  # as the profile has it
+        ("fraction=0.5", 'make book ONLY=one PROFILE=smoke P="fraction=0.5"'),  # as the notebook has it
+        ("seeds=[2,3] stop_at=1", 'make book ONLY=one PROFILE=smoke P="seeds=[2, 3] stop_at=1.0"'),
+        ("operation='x/y|x-y'", """make book ONLY=one PROFILE=smoke P="operation='x/y|x-y'\""""),
+        (
+            """operation='a"$b' stop_at=none""",
+            """make book ONLY=one PROFILE=smoke P='operation='"'"'a"$b'"'"''""",
+        ),
+    ],
+)
+def test_command_of_a_notebook_asks_for_the_same_again(small, given, command):
+    job = build.plan(small, "smoke", given)[0]
+    assert job.command == command
+    words = dict(word.split("=", 1) for word in shlex.split(command)[2:])
+    again = build.plan(small, words["PROFILE"], words.get("P", ""), words["ONLY"])[0]
+    assert again == job
+
+
+def test_page_of_a_notebook_ends_with_date_command_and_download(small):
+    one = build.plan(small, "smoke", "")[0]
+    page = Path("figures/one.ipynb")
+    assert "not executed yet" in status.footer(one, page, None)["source"]
+    assert "download" not in status.footer(one, page, None)["source"]
+    pretend_executed(one)
+    told = status.footer(one, page, notebooks.read(one.output))["source"]
+    assert "Executed on 2026-01-02 in 7 seconds by Python 3.11.9." in told
+    assert "```bash\nmake book ONLY=one PROFILE=smoke\n```" in told
+    assert 'class="download-notebook" href="../_sources/figures/one.ipynb"' in told
+    assert (
+        'href="_sources/claims.ipynb"'
+        in status.footer(one, Path("claims.ipynb"), {"metadata": notebooks.read(one.output)["metadata"]})[
+            "source"
+        ]
+    )
+
+
+def test_page_tells_the_command_of_its_execution_not_of_this_build(small):
+    one = build.plan(small, "smoke", "fraction=0.75")[0]
+    executed = {"metadata": {"make_book": status.made(one)}}
+    assert status.said(build.plan(small, "smoke", "")[0], executed)["command"] == one.command
+
+
+def test_status_page_has_a_line_for_every_notebook(small, claims):
+    jobs = build.plan(small, "smoke", "")
+    pretend_executed(jobs[0], read=3, trained=0, missing=0, device=["cpu: a", "cuda: b"], torch="2.13.0")
+    pretend_executed(jobs[1], read=3, trained=2, missing=1, package="0.1.0")
+    page = render.contents(small, jobs)[Path("status.md")].decode()
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if "|" in line]
+    assert lines[0] == list(status.HEADINGS)
+    rows = {row[0]: row[1:] for row in lines[2:]}
+    one = ["complete", "smoke", "–", "3", "0", "cpu: a, cuda: b", "–", "2.13.0", "2026-01-02", "7"]
+    two = ["1 run missing", "smoke", "–", "3", "2", "–", "0.1.0", "–", "2026-01-02", "7"]
+    none = ["not executed", *["–"] * 9]
+    assert rows == {"{doc}`figures/one`": one, "{doc}`figures/two`": two, "{doc}`claims`": none}
+    assert "1 of 3 notebooks are complete" in page
+    write_notebook(jobs[0].source, PARAMETERS, "other = 'code'")
+    assert (
+        "| complete, out of date |"
+        in render.contents(small, build.plan(small, "smoke", ""))[Path("status.md")].decode()
+    )
+
+
+# What Jupyter Book reads, and renders.
+
+
+def test_stage_touches_only_what_has_changed(small):
+    jobs = build.plan(small, "smoke", "")
+    pages = render.stage(small, jobs)
+    (small.book / "gone.md").write_text("# Gone\n")
+    render.stage(small, jobs)
+    dates = {path: path.stat().st_mtime_ns for path in pages.rglob("*") if path.is_file()}
+    assert pages / "status.md" in dates
+    assert not {"profiles", "records", ".hidden"} & {path.name for path in pages.iterdir()}
+    (small.book / "gone.md").unlink()
+    (small.book / "intro.md").write_text("# Another sentence\n")
+    render.stage(small, jobs)
+    now = {path: path.stat().st_mtime_ns for path in pages.rglob("*") if path.is_file()}
+    assert dates.keys() - now.keys() == {pages / "gone.md"}
+    assert {path for path in now if now[path] != dates[path]} == {pages / "intro.md"}
+
+
+def files_of(site):
+    return {path.relative_to(site): path.read_bytes() for path in site.rglob("*") if path.is_file()}
+
+
+def rendered(places, anew=False):
+    """The site's files, and the pages that were written; `anew`: from nothing."""
+    if anew:
+        shutil.rmtree(places.build / "rendered")
+    jobs = build.plan(places, "smoke", "")
+    for job in jobs:
+        pretend_executed(job)
+    pages, start = render.stage(places, jobs), time.time_ns()
+    assert render.render(places, pages, strict=True) is None
+    written = {path.stem for path in places.site.rglob("*.html") if path.stat().st_mtime_ns > start}
+    files = files_of(places.site)
+    (places.site / render.STAMP).write_text("complete")
+    return files, written
+
+
+@pytest.mark.slow
+def test_rendering_goes_on_to_the_site_that_one_from_nothing_gives(small):
+    intro = small.book / "intro.md"
+    intro.write_text("# A small book\n\nUnheard sentence, see [](figures/one.ipynb).\n")
+    (small.book / "other.md").write_text("# Another\n\n{index}`an entry`\n")
+    toc = yaml.safe_load((small.book / "_toc.yml").read_text())
+    toc["chapters"].append({"file": "other"})
+    (small.book / "_toc.yml").write_text(yaml.safe_dump(toc))
+    rendered(small)
+
+    intro.write_text("# A small book\n\nAnother sentence, see [](figures/one.ipynb).\n")
+    site, written = rendered(small)
+    assert "intro" in written
+    assert "other" not in written
+    assert b"an entry" in site[Path("searchindex.js")]
+    assert b"unheard" not in site[Path("searchindex.js")]
+    assert site == rendered(small, anew=True)[0]
+
+    write_notebook(small.book / "figures" / "one.ipynb", PARAMETERS, PROVENANCE, prose="## New\n\nWords.")
+    text = (small.book / "figures" / "one.ipynb").read_text().replace("# one", "# The first")
+    (small.book / "figures" / "one.ipynb").write_text(text)
+    site, written = rendered(small)
+    assert "other" in written
+    assert b"The first" in site[Path("intro.html")]
+    assert site == rendered(small, anew=True)[0]
+
+    toc["chapters"].pop()
+    (small.book / "_toc.yml").write_text(yaml.safe_dump(toc))
+    (small.book / "other.md").unlink()
+    site, _ = rendered(small)
+    assert Path("other.html") not in site
+    assert b"an entry" not in site[Path("genindex.html")]
+
+
 # The whole of it, on notebooks of two cells.
 
 
@@ -475,13 +651,28 @@ def test_book_is_executed_rendered_and_then_left_alone(small, claims, capsys):
     rows = rows_of(capsys.readouterr().out)
     assert {rows[name][0] for name in ("one", "two", "claims", "the site")} == {"unchanged"}
 
-    (small.book / "intro.md").write_text("# A small book\n\n{doc}`nowhere`\n")
+    intro = small.book / "intro.md"
+    intro.write_text("# A small book\n\nOne more sentence.\n")
+    assert make_book(small) == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert (rows["one"][0], rows["the site"][0]) == ("unchanged", "rendered")
+    assert "One more sentence." in (small.site / "intro.html").read_text()
+
+    intro.write_text("# A small book\n\n{doc}`nowhere`\n")
     assert make_book(small) == 1
     told = capsys.readouterr()
     assert "nowhere" in told.err
     assert rows_of(told.out)["the site"][0] == "FAILED"
     assert "the last good site" in told.out
-    assert "A small book" in (small.site / "intro.html").read_text()
+    assert "One more sentence." in (small.site / "intro.html").read_text()
+
+    write_notebook(small.book / "figures" / "two.ipynb", "p = 97  # modulus", "p + 1", prose="More.")
+    assert make_book(small) == 1, "a warning of a page that has not changed since is still an error"
+    assert "nowhere" in capsys.readouterr().err
+    intro.write_text("# A small book\n")
+    assert make_book(small) == 0
+    assert rows_of(capsys.readouterr().out)["two"][0] == "unchanged"
+    assert "More." in (small.site / "figures" / "two.html").read_text()
 
 
 def test_failing_notebook_leaves_the_last_good_output_and_site(small, no_site, capsys):
@@ -518,7 +709,11 @@ def test_only_leaves_the_other_notebooks_as_they_were(small, no_site, capsys):
     executed = small.build / "executed" / "figures" / "one.ipynb"
     told = {"read": 1, "trained": 1, "missing": 0, "fraction": 0.75}
     assert build.provenance(executed) == told
-    assert (small.build / "book" / "figures" / "one.ipynb").read_bytes() == executed.read_bytes()
+    staged = build.code_cells(small.build / "book" / "figures" / "one.ipynb")
+    assert [cell["outputs"] for cell in staged] == [cell["outputs"] for cell in build.code_cells(executed)]
+    command = 'make book ONLY=one PROFILE=smoke P="fraction=0.75 seeds=[7]"'
+    made = {"profile": "smoke", "changed": "fraction=0.75 seeds=[7]", "command": command}
+    assert notebooks.read(executed)["metadata"]["make_book"] == made
 
 
 def test_fresh_executes_again_and_tells_the_notebook(small, no_site):
@@ -556,7 +751,7 @@ def test_last_provenance_is_the_notebooks(small):
     pretend_executed(job, missing=1)
     notebook = json.loads(job.output.read_text())
     for number, cell in enumerate(notebook["cells"][1:]):
-        cell["outputs"][0]["data"][build.PROVENANCE] = {"missing": number}
+        cell["outputs"][0]["data"][notebooks.PROVENANCE] = {"missing": number}
     job.output.write_text(json.dumps(notebook))
     assert len(notebook["cells"]) == 3
     assert build.provenance(job.output) == {"missing": 1}
@@ -629,10 +824,10 @@ def test_profile_called_complete_has_all_its_records(profile, name, tmp_path):
 
 def test_table_of_contents_has_every_notebook_the_figures_in_the_papers_order():
     toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
-    files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    files = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
     assert {str(path.relative_to(ROOT / "book").with_suffix("")) for path in NOTEBOOKS.values()} <= {*files}
-    figures = [Path(file).name for file in files if Path(file).name in EXPERIMENTS]
-    assert figures == [name for name in EXPERIMENTS if name in NOTEBOOKS]
+    figures = [Path(file).name for file in files if Path(file).name in {*EXPERIMENTS} - {"film"}]
+    assert figures == [name for name in EXPERIMENTS if name in NOTEBOOKS and name != "film"]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
