@@ -260,11 +260,13 @@ class Puzzle:
         return f"It is {self.operation}. {letters} In this order {self.pattern}."
 
     def solution(self) -> str:
-        """The filled table as HTML, folded, what was a hole in bold; then what the operation is."""
+        """The filled table as HTML, folded, its holes in bold; the laws, and what the operation is."""
         rows = "".join(f"<tr>{self._row(row)}</tr>" for row in range(len(self.names)))
         head = "".join(f'<th scope="col">{name}</th>' for name in self.names)
         table = f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        words = "".join(f"<p>{html.escape(text)}</p>" for text in [*self._laws, self.told])
+        laws = "".join(f"<li>{html.escape(law)}</li>" for law in self._laws)
+        words = f"<p>It follows from what holds in this table:</p><ul>{laws}</ul>"
+        words += f"<p>{html.escape(self.told)}</p>"
         return f'<details class="puzzle-solution"><summary>The solution</summary>{table}{words}</details>'
 
     def _row(self, row: int) -> str:
