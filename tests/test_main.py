@@ -158,6 +158,15 @@ def test_status_counts_what_is_recorded_and_missing(capsys, profile):
     assert line.endswith("seconds")
 
 
+def test_status_counts_a_run_of_many_parts_once(capsys, tmp_path):
+    small = {"p": 7, "n": 3, "d_model": 8, "n_heads": 2, "addition_steps": 30, "product_steps": 20}
+    (tmp_path / "tiny.yml").write_text(yaml.safe_dump({"film": small | {"n_frames": 4}}))
+    assert grokking("status", "film", "--profile", str(tmp_path / "tiny.yml")) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "tiny.yml" in line)
+    assert line.split()[2:6] == ["2", "0", "0", "2"]
+    assert line.endswith("seconds")
+
+
 def test_verify_names_the_damaged(capsys, profile):
     grokking("sweep", "fig1_grokking_curves", "--profile", profile())
     assert grokking("verify") == 0
