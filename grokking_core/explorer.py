@@ -25,7 +25,6 @@ from grokking_core.experiments import variant_of
 from grokking_core.record import Record
 from grokking_core.run import Run
 from grokking_core.store import key_of
-from grokking_core.sweep import Records
 from grokking_core.widgets import Widget
 
 THRESHOLD = 0.99  # accuracy of a milestone
@@ -186,12 +185,12 @@ def curves(records: Sequence[Record], limit: int = LIMIT) -> dict[str, Any]:
 # The part of the page
 
 
-def widget(found: Mapping[str, Records]) -> Widget:
+def widget(found: Mapping[str, Sequence[Record]]) -> Widget:
     """The explorer of all runs on record.
 
     Parameters
     ----------
-    found : mapping from str to Records
+    found : mapping from str to sequence of Record
         By the name of the experiment, as `Plan.read` gives them.
     """
     kept = list(distinct(found).values())
