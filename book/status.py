@@ -20,11 +20,11 @@ HEADINGS = (
     "parameters changed",
     "runs read",
     "trained",
+    "executed on",
+    "seconds",
     "device",
     "package",
     "torch",
-    "executed on",
-    "seconds",
 )
 
 
@@ -69,24 +69,27 @@ def page(jobs: Sequence[Job], executed: dict[str, Notebook], pages: dict[str, Pa
     n_complete = sum(cells[1] == "complete" for cells in rows)
     return (
         "# Status of the notebooks\n\n"
-        f"{n_complete} of {len(rows)} notebooks are complete. One that lacks runs says so on its page, and\n"
-        "the next `make book` goes on with them; where a notebook fails, the last good site stays.\n"
+        f"Complete: {n_complete} of {len(rows)} notebooks. One that lacks runs says so on its page, and the\n"
+        "next `make book` goes on with them; where a notebook fails, the last good site stays.\n"
         "One is out of date if its code, its parameters or the package have changed since.\n"
         "*Parameters changed* are those that `P` laid over the profile's.\n\n"
-        f"```{{table}} Every notebook as it was last executed: from which runs, with what, when.\n"
-        f":name: status-of-notebooks\n\n{table}\n```\n"
+        "````{div} full-width\n"
+        "```{table} Every notebook as it was last executed: from which runs, with what, when.\n"
+        f":name: status-of-notebooks\n\n{table}\n```\n````\n"
     )
 
 
 def row(job: Job, executed: Notebook | None, page: Path) -> list[str]:
     """Return a notebook's line of the status page, a dash where there is nothing to say."""
-    link = f"{{doc}}`{page.with_suffix('').as_posix()}`"
+    link = f"{{doc}}`{job.name} <{page.with_suffix('').as_posix()}>`"
     if not executed:
         return [link, "not executed", *["–"] * (len(HEADINGS) - 2)]
     asked, found = said(job, executed), notebooks.provenance_of(executed)
     changed = f"`{asked['changed']}`" if asked["changed"] else ""
-    numbers = [found.get(name) for name in ("read", "trained", "device", "package", "torch")]
-    cells = [state(job, found), asked["profile"], changed, *map(text, numbers), *when(executed)]
+    read, trained, *made_with = (
+        text(found.get(name)) for name in ("read", "trained", "device", "package", "torch")
+    )
+    cells = [state(job, found), asked["profile"], changed, read, trained, *when(executed), *made_with]
     return [link, *(cell.replace("|", "\\|") or "–" for cell in cells)]
 
 

@@ -92,7 +92,7 @@ class Provenance:
         rows = "".join(
             f"<tr>{cell('th', name)}{cell('td', html.escape(value))}</tr>" for name, value in self.lines()
         )
-        table = f"<table>{rows}</table>"
+        table = f'<div class="provenance"><table>{rows}</table></div>'
         return {"text/plain": str(self), "text/html": table, MIME: self.data}
 
 

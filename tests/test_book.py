@@ -544,11 +544,15 @@ def test_status_page_has_a_line_for_every_notebook(small, claims):
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if "|" in line]
     assert lines[0] == list(status.HEADINGS)
     rows = {row[0]: row[1:] for row in lines[2:]}
-    one = ["complete", "smoke", "–", "3", "0", "cpu: a, cuda: b", "–", "2.13.0", "2026-01-02", "7"]
-    two = ["1 run missing", "smoke", "–", "3", "2", "–", "0.1.0", "–", "2026-01-02", "7"]
+    one = ["complete", "smoke", "–", "3", "0", "2026-01-02", "7", "cpu: a, cuda: b", "–", "2.13.0"]
+    two = ["1 run missing", "smoke", "–", "3", "2", "2026-01-02", "7", "–", "0.1.0", "–"]
     none = ["not executed", *["–"] * 9]
-    assert rows == {"{doc}`figures/one`": one, "{doc}`figures/two`": two, "{doc}`claims`": none}
-    assert "1 of 3 notebooks are complete" in page
+    assert rows == {
+        "{doc}`one <figures/one>`": one,
+        "{doc}`two <figures/two>`": two,
+        "{doc}`claims <claims>`": none,
+    }
+    assert "Complete: 1 of 3 notebooks." in page
     write_notebook(jobs[0].source, PARAMETERS, "other = 'code'")
     assert (
         "| complete, out of date |"
