@@ -27,6 +27,8 @@ from sphinx.util.osutil import relative_uri
 from book import sources
 from book.sources import PACKAGE, Item, Module, Name
 
+WIDE = 60  # characters of a value that has a block of its own
+
 # -------------------------------------------------------------------------------------------------
 # From docstrings to reStructuredText
 
@@ -77,11 +79,12 @@ def indented(lines: list[str], by: int = 4) -> list[str]:
 
 def described(name: Name, module: str, owner: str = "") -> list[str]:
     """Return a name, and what a class has, as directives of Sphinx's Python domain."""
-    options = {"type": name.type, "value": "" if "\n" in name.value else name.value}
+    short = "\n" not in name.value and len(name.value) < WIDE
+    options = {"type": name.type, "value": name.value if short else ""}
     inside = owner or (name.name if name.members else "")
     head, parts = sources.sections(name.says)
     body = made(name, module) + (paragraphs(head, module, inside) if head else [])
-    if "\n" in name.value:
+    if not short:
         body += [".. code-block:: python", "", *indented(f"{name.name} = {name.value}".splitlines()), ""]
     if name.prose_type:
         body += [f":Type: {inline(name.prose_type, module)}", ""]

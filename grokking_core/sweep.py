@@ -172,8 +172,8 @@ def sweep(
     stop_at : float, optional
         Validation accuracy in (0, 1] at which a run ends early.
     keep : sequence of str
-        What of the end the records have in `kept`: "weights", "output_rows", "answers", "frame" or
-        "sharpness", as `kept.KEPT` defines them. Weights on record are enough to compute the others.
+        What of the end is in `Record.kept`: "weights", "output_rows", "answers", "frame" or "sharpness",
+        as `kept.KEPT` defines them. Weights on record are enough to compute the others.
     keep_checkpoints : bool
         Whether a run that has ended can be followed further later without starting again.
     minutes : float, optional
