@@ -139,11 +139,10 @@ def milestones(record: Record) -> tuple[int | None, int | None]:
     return record.steps_to(THRESHOLD, "train"), record.steps_to(THRESHOLD, "validation")
 
 
-def shown(record: Record, every: int) -> np.ndarray:
-    """Rows of a curve that are kept where one in `every` is: also the last, and those of milestones."""
+def never_thinned(record: Record) -> np.ndarray:
+    """Whether a row of the curve is the last or that of a milestone: bool, shape (evaluations,)."""
     step = record.curve["step"].to_numpy()
-    always = np.isin(step, [at for at in (step[-1], *milestones(record)) if at is not None])
-    return np.flatnonzero(always | (np.arange(len(step)) % every == 0))
+    return np.isin(step, [at for at in (step[-1], *milestones(record)) if at is not None])
 
 
 def packed(values: np.ndarray) -> str:
@@ -168,10 +167,11 @@ def curves(records: Sequence[Record], limit: int = LIMIT) -> dict[str, Any]:
     """
     grid = sorted({step for record in records for step in record.curve["step"].tolist()})
     coded = [codes(r.curve) | {"row": np.searchsorted(grid, r.curve["step"])} for r in records]
+    always = [never_thinned(record) for record in records]
     every = 0
     while True:
         every += 1
-        rows = [shown(record, every) for record in records]
+        rows = [np.flatnonzero(kept | (np.arange(len(kept)) % every == 0)) for kept in always]
         texts = {}
         for name in ("row", *ACCURACIES, *LOSSES):
             of_runs = [one[name][kept] for one, kept in zip(coded, rows, strict=True)]

@@ -120,7 +120,9 @@ def test_long_records_are_thinned_but_keep_ends_and_milestones(limit):
 
 
 def test_page_of_1800_long_runs_stays_below_a_megabyte():
-    records = list(noisy(1800, 1_000_000))
+    curves = [record.curve for record in noisy(900, 1_000_000)]  # too many to be packed as repeats
+    runs = [Run(operation="x/y", seed=seed) for seed in range(1800)]
+    records = [Record(run=run, curve=curves[run.seed % 900]) for run in runs]
     assert sum(len(record.curve) for record in records) > 300_000
     page = explorer.widget({"fig2_operations": records})._repr_mimebundle_()["text/html"]
     assert 500_000 < len(page) < 1_000_000
@@ -324,6 +326,14 @@ def test_address_of_runs_that_are_not_on_record_shows_none(opened):
     page = opened(*few(), at="#operation=x/y&fraction=0.99")
     assert chosen(page)[1] == 0
     assert "No run on record" in page.locator(".explorer-said").inner_text()
+
+
+def test_too_many_runs_are_shown_in_an_even_selection(opened):
+    runs = [Run(operation=o, seed=seed) for o in ("x+y", "x/y") for seed in range(150)]
+    page = opened(*(recorded(run, steps=20) for run in runs), at="#colour=operation")
+    assert chosen(page) == ({}, 150)
+    shown = page.locator("tbody tr td:first-child").all_inner_texts()
+    assert shown == 75 * ["x+y"] + 75 * ["x/y"]
 
 
 def test_table_tells_the_milestones_and_who_has_none(opened):

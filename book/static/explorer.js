@@ -120,6 +120,12 @@
     );
   }
 
+  // At most about MOST of the runs, evenly over all of them.
+  function selection(runs) {
+    const share = Math.min(1, MOST / runs.length);
+    return runs.filter((_, i) => Math.floor((i + 1) * share) > Math.floor(i * share));
+  }
+
   // ---------------------------------------------------------------------------------------------
   // The parts of the page
 
@@ -169,6 +175,7 @@
       count,
       made("ul", { class: "explorer-legend" }),
       made("div", { class: "explorer-plot", role: "img" }),
+      made("p", { class: "explorer-shared" }),
       made("div", { class: "explorer-table", role: "region", tabindex: 0, "aria-label": "The runs shown" }),
     );
   }
@@ -195,7 +202,7 @@
     if (!all.length) text = " runs shown: none is on record yet; make book makes them.";
     else if (!matching.length) text += " No run on record has all of this: choose less.";
     else if (matching.length > drawn.length) {
-      text += ` ${matching.length} have what you chose; choose more closely to see the others.`;
+      text += ` ${matching.length} have what you chose, and these are an even selection of them.`;
     }
     form.querySelector(".explorer-said").replaceChildren(count, text);
   }
@@ -333,21 +340,22 @@
 
   // A row a run; what all of them share stands once, above.
   function showTable(form, data, drawn) {
-    const told = (run, key) => data.facets[key].written[data.facets[key].values.indexOf(run.facets[key])];
+    const text = (run, [key, { values, written }]) => written[values.indexOf(run.facets[key])];
     const differ = ([key]) => new Set(drawn.map((run) => run.facets[key])).size > 1;
     const columns = differing(data).filter(differ);
-    const shared = differing(data).filter((facet) => !differ(facet));
-    const caption = shared.map(([key, { title }]) => `${title}: ${drawn.length ? told(drawn[0], key) : ""}`);
+    const shared = drawn.length ? differing(data).filter((facet) => !differ(facet)) : [];
+    const told = shared.map((facet) => `${facet[1].title}: ${text(drawn[0], facet)}`);
+    form.querySelector(".explorer-shared").textContent = told.join(" · ");
     const reached = Object.values(SIDES).map((side) => `${100 * data.curves.threshold} % in ${side}`);
     const titles = [...columns.map(([, facet]) => facet.title), ...reached, "Figure"];
     const head = made("tr", {}, ...titles.map((title) => made("th", { scope: "col" }, title)));
     const rows = drawn.map((run) => {
-      const texts = [...columns.map(([key]) => told(run, key)), stepOf(run, "train"), stepOf(run, "validation")];
+      const facets = columns.map((facet) => text(run, facet));
+      const cells = [...facets, ...Object.keys(SIDES).map((side) => stepOf(run, side))];
       const link = made("a", { href: `figures/${run.page}.html` }, run.page.replaceAll("_", " "));
-      return made("tr", {}, ...texts.map((text) => made("td", {}, text)), made("td", {}, link));
+      return made("tr", {}, ...cells.map((cell) => made("td", {}, cell)), made("td", {}, link));
     });
-    const table = made("table", {}, made("caption", {}, caption.join(" · ")));
-    table.append(made("thead", {}, head), made("tbody", {}, ...rows));
+    const table = made("table", {}, made("thead", {}, head), made("tbody", {}, ...rows));
     form.querySelector(".explorer-table").replaceChildren(...(drawn.length ? [table] : []));
   }
 
@@ -370,7 +378,7 @@
 
     function show() {
       const matching = runs.filter((run) => fits(run, state.choice));
-      const drawn = matching.slice(0, MOST);
+      const drawn = selection(matching);
       showState(form, data, runs, state);
       showCount(form, matching, drawn, runs);
       showCurves(form, data, drawn, state);
