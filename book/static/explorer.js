@@ -331,7 +331,7 @@
     const kinds = dotted && state.settings.curves === "both" ? "training dotted, validation solid" : "";
     const first = groups.map(({ side }) => `${MARKS[side]} in ${SIDES[side]}`);
     const marks = `first at ${100 * data.curves.threshold} %: ${[...new Set(first)].join(", ")}`;
-    const words = [kinds, marks].map((text) => made("li", {}, text));
+    const words = [kinds, marks].filter(Boolean).map((text) => made("li", {}, text));
     form.querySelector(".explorer-legend").replaceChildren(...[...once.values()].map(entry), ...words);
   }
 
