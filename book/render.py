@@ -21,9 +21,11 @@ from book.jobs import Job, Places, digest
 NO_PAGES = {"profiles", "records"}  # folders of the book with nothing to show
 PAGES = {".md", ".ipynb"}
 # As the command does, but for a grammar of addresses that comes with JupyterLab, takes a second to load
-# and is not needed here.
+# and is not needed here. And Python looks for garbage less often: pages are trees of many small objects
+# that live on, and looking through them again and again takes half of the time.
 JUPYTER_BOOK = """
-import sys
+import gc, sys
+gc.set_threshold(500_000)
 sys.modules["rfc3987_syntax"] = None
 from jupyter_book.cli.main import main
 main()
