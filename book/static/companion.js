@@ -39,7 +39,16 @@
     element.dataset.ready = "yes";
   }
 
+  // A picture leads to itself alone, which a phone can enlarge.
+  function link(image) {
+    const self = document.createElement("a");
+    self.href = image.src;
+    image.replaceWith(self);
+    self.append(image);
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
+    for (const image of document.querySelectorAll(".bd-content figure img")) link(image);
     for (const element of document.querySelectorAll("[data-companion]")) draw(element);
   });
 })();
