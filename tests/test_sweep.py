@@ -324,7 +324,7 @@ def test_diverged_run_has_what_is_kept(begun):
         ({"stop_at": 99}, r"stop_at=99 must lie in \(0, 1\]"),
         ({"stop_at": 0}, "stop_at=0 must"),
         ({"minutes": 0}, "minutes=0 must be above 0"),
-        ({"keep": ["weight"]}, r"keep=\['weight'\] must be.* weights, output_rows, answers, frame, sharpness"),
+        ({"keep": ["weight"]}, r"keep=\['weight'\] must be.* weights, output_rows, answers, frame"),
         ({"keep": "weights"}, "keep='weights' must be a sequence of names"),
         ({"runs": ["x+y"]}, "runs holds 'x\\+y'"),
         ({"runs": runs(1, precision="tf32"), "device": "cpu"}, "precision='tf32'"),
