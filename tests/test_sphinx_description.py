@@ -1,8 +1,11 @@
+from typing import cast
+
 import pytest
 
 pytest.importorskip("sphinx", reason="needs Sphinx, which training does without")
 
 from docutils.core import publish_doctree
+from sphinx.application import Sphinx
 
 from book import sphinx_description
 from book.sphinx_description import LONGEST, description
@@ -13,8 +16,8 @@ def page_of(text):
 
 
 def head_of(page):
-    context = {"metatags": "<meta>"}
-    sphinx_description.describe(None, "page", "page.html", context, page)
+    context, app = {"metatags": "<meta>"}, cast(Sphinx, None)  # which is not looked at
+    sphinx_description.describe(app, "page", "page.html", context, page)
     return context["metatags"]
 
 
