@@ -73,6 +73,7 @@ def page(jobs: Sequence[Job], executed: dict[str, Notebook], pages: dict[str, Pa
         "next `make book` goes on with them; where a notebook fails, the last good site stays.\n"
         "One is out of date if its code, its parameters or the package have changed since.\n"
         "*Parameters changed* are those that `P` laid over the profile's.\n\n"
+        "## Notebook by notebook\n\n"  # a page without sections has no margin for what is full-width
         "````{div} full-width\n"
         "```{table} Every notebook as it was last executed: from which runs, with what, when.\n"
         f":name: status-of-notebooks\n\n{table}\n```\n````\n"

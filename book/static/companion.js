@@ -48,6 +48,9 @@
   }
 
   document.addEventListener("DOMContentLoaded", () => {
+    // From a folder a browser lets no page read another: the search then lists pages without excerpts.
+    const isSearch = document.getElementById("search-results");
+    if (isSearch && location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
     for (const image of document.querySelectorAll(".bd-content figure img")) link(image);
     for (const element of document.querySelectorAll("[data-companion]")) draw(element);
   });
