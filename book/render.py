@@ -20,12 +20,11 @@ from book.jobs import Job, Places, digest
 
 NO_PAGES = {"profiles", "records"}  # folders of the book with nothing to show
 PAGES = {".md", ".ipynb"}
-# As the command does, but for a grammar of addresses that comes with JupyterLab, takes a second to load
-# and is not needed here. And Python looks for garbage less often: pages are trees of many small objects
-# that live on, and looking through them again and again takes half of the time.
+# What the command of this name does, quicker: it looks more rarely for garbage among what is all kept, and
+# goes without a grammar of addresses that JupyterLab brings, which takes a second to load.
 JUPYTER_BOOK = """
 import gc, sys
-gc.set_threshold(500_000)
+gc.set_threshold(200_000, 50, 100)
 sys.modules["rfc3987_syntax"] = None
 from jupyter_book.cli.main import main
 main()

@@ -17,6 +17,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
+from sphinx.builders.html import StandaloneHTMLBuilder
 from sphinx.environment import BuildEnvironment
 
 # What the environment and its domains know of each page for the others.
@@ -64,8 +65,8 @@ def write_all_if_shared_changed(app: Sphinx, env: BuildEnvironment) -> Iterable[
 
 def forget_words(app: Sphinx) -> Iterable[Any]:
     """Take words that no page has any more from the index of the search."""
-    indexer = app.builder.indexer
-    for words in (indexer._mapping, indexer._title_mapping):
+    indexer = app.builder.indexer if isinstance(app.builder, StandaloneHTMLBuilder) else None
+    for words in (indexer._mapping, indexer._title_mapping) if indexer else ():
         for word in [word for word, pages in words.items() if not pages]:
             del words[word]
     return []
