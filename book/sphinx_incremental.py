@@ -9,14 +9,14 @@ less than reading all again, which a changed configuration, style or package mak
 from __future__ import annotations
 
 import hashlib
-import pickle
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
+from sphinx.application import Sphinx
 from sphinx.builders.html import StandaloneHTMLBuilder
 from sphinx.environment import BuildEnvironment
 
@@ -50,16 +50,14 @@ def plain(value: Any) -> Any:
 
 def write_all_if_shared_changed(app: Sphinx, env: BuildEnvironment) -> Iterable[str]:
     """Return the pages to be written besides those that were read: all or none."""
-    known = Path(app.doctreedir, "shared")
-    told = shared(app, env)
+    known, told = Path(app.doctreedir, "shared"), shared(app, env)
     if known.is_file() and known.read_text() == told:
+        env._search_index_index_entries.update(json.loads(index_of(app).read_text()))
         return []
     known.write_text(told)
     shutil.rmtree(app.outdir)
     Path(app.outdir).mkdir()
-    for name, index in vars(env).items():  # the search begins anew as well
-        if name.startswith("_search_index_"):
-            index.clear()
+    env._search_index_index_entries.clear()
     return sorted(env.found_docs)
 
 
@@ -72,11 +70,15 @@ def forget_words(app: Sphinx) -> Iterable[Any]:
     return []
 
 
+def index_of(app: Sphinx) -> Path:
+    """Return the file of what the search finds by entries of the index, which Sphinx forgets."""
+    return Path(app.doctreedir, "index_entries.json")
+
+
 def keep_index(app: Sphinx, error: Exception | None) -> None:
-    """Write the environment again: Sphinx does it before what pages add to the index of the search."""
+    """Write the entries of the index down, for the next rendering."""
     if error is None:
-        with Path(app.doctreedir, ENV_PICKLE_FILENAME).open("wb") as file:
-            pickle.dump(app.env, file, pickle.HIGHEST_PROTOCOL)
+        index_of(app).write_text(json.dumps(app.env._search_index_index_entries))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -602,7 +602,8 @@ def rendered(places, anew=False):
 def test_rendering_goes_on_to_the_site_that_one_from_nothing_gives(small):
     intro = small.book / "intro.md"
     intro.write_text("# A small book\n\nUnheard sentence, see [](figures/one.ipynb).\n")
-    (small.book / "other.md").write_text("# Another\n\n{index}`an entry`\n")
+    cited = "{cite:p}`power2022grokking`\n\n```{bibliography}\n```\n"
+    (small.book / "other.md").write_text(f"# Another\n\n{{index}}`an entry` {cited}")
     toc = yaml.safe_load((small.book / "_toc.yml").read_text())
     toc["chapters"].append({"file": "other"})
     (small.book / "_toc.yml").write_text(yaml.safe_dump(toc))
