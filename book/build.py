@@ -29,7 +29,7 @@ from book import notebooks
 from book.jobs import Job, Places, all_values, asks_for_runs, digest, plan, stamp_of
 from book.notebooks import INJECTED, code_cells, provenance, tags
 from book.parameters import WrongUse
-from book.render import STAMP, render, stage
+from book.render import STAMP, basis_of, render, stage
 from book.status import made
 
 REPORT_SECONDS = 15  # between two lines about the notebooks under way
@@ -203,7 +203,7 @@ def render_if_changed(places: Places, jobs: list[Job]) -> Row:
     """Render the site if a page, an output or the configuration is new; return its row."""
     pages = stage(places, jobs)
     files = [file for file in pages.rglob("*") if file.is_file()]
-    inputs = digest([*files, places.root / "_config.yml", *places.package()], places.root)
+    inputs = digest(files, places.root, basis_of(places, pages))
     stamp = places.site / STAMP
     if stamp.is_file() and stamp.read_text() == inputs:
         return Row("the site", "unchanged")

@@ -112,8 +112,9 @@ def run_sphinx(places: Places, pages: Path, work: Path, strict: bool) -> str | N
     command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(pages)]
     command += ["--config", str(places.root / "_config.yml"), "--path-output", str(work)]
     command += ["-W", "-n", "--keep-going"] if strict else []
-    # Where this code is, for the extensions of Sphinx beside it.
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    # The extensions of Sphinx beside this code.
+    paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     log = places.build / "logs" / "render.log"
     log.parent.mkdir(parents=True, exist_ok=True)
