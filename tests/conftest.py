@@ -4,6 +4,28 @@ import pytest
 import torch
 
 
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="a test that is skipped has failed")
+
+
+def unskipped(report, config):
+    """The report; with --no-skips a failure where a test, or a module of tests, was skipped."""
+    if report.skipped and config.getoption("--no-skips"):
+        report.outcome = "failed"
+        report.longrepr = f"--no-skips, but {report.longrepr[-1]}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    return unskipped((yield), item.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return unskipped((yield), collector.config)
+
+
 def pytest_collection_modifyitems(items):
     """Skip what needs a CUDA device where there is none."""
     if torch.cuda.is_available():
@@ -64,3 +86,23 @@ def run_notebook(monkeypatch):
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
     yield run
     mpl.use(backend)
+
+
+@pytest.fixture(scope="session")
+def site():
+    """The folder of the built site; skips where there is none, or one of other sources."""
+    site_pages = pytest.importorskip("site_pages", reason="needs Beautiful Soup, of the extra test")
+    folder = site_pages.site_folder()
+    if not (folder / "index.html").is_file():
+        pytest.skip(f"no site in {folder}: run make book")
+    if changed := site_pages.changed_since(folder):
+        pytest.skip(f"the site is older than {changed[0]} ({len(changed)} such files): run make book")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pages(site):
+    """The pages of the built site by name, e.g. figures/fig2_operations.html."""
+    import site_pages
+
+    return site_pages.pages_of(site)
