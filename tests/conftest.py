@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -106,3 +107,20 @@ def pages(site):
     import site_pages
 
     return site_pages.pages_of(site)
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window, closed after each module: the loop of its driver bars all other loops."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright, of the extra test")
+    found = [path for path in map(shutil.which, BROWSERS) if path]
+    if not found:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found[0], args=QUIET)
+        yield browser
+        browser.close()

@@ -6,7 +6,6 @@ Each page is opened once; what was seen of it is kept, and every test holds all 
 import contextlib
 import functools
 import re
-import shutil
 import threading
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -19,8 +18,6 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright
 
 pytestmark = [pytest.mark.site, pytest.mark.slow]
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 DESK, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
 FACTS = Path(__file__).with_name("page_facts.js").read_text(encoding="utf-8")
 TIMEOUT = 60_000  # milliseconds; of a machine that is busy with other things
@@ -70,18 +67,6 @@ def address(site):
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium without a window, closed after this module: the loop of its driver bars all other loops."""
-    found = [path for path in map(shutil.which, BROWSERS) if path]
-    if not found:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found[0], args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -224,26 +224,12 @@ def only(plan, n):
 
 # In a browser, from a folder, without a server
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PAGE = """<!DOCTYPE html><html data-theme="light"><meta charset="utf-8"><title>Explorer</title>
 <style>html { --pst-color-background: #ffffff; --pst-color-text-base: #222832; --pst-color-border: #d1d5da }
 html[data-theme="dark"] { --pst-color-background: #14181e; --pst-color-text-base: #ced6dd }</style>
 <script src="static/companion.js"></script>"""
 LINES = """plot => plot.data.filter(line => line.mode === "lines").map(({x, y}) => [x, y])"""
 INK = "plot => [plot.layout.font.color, plot.layout.paper_bgcolor, plot.data[0].line.color]"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright, of the extra test")
-    found = [path for path in map(shutil.which, BROWSERS) if path]
-    if not found:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found[0], args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -8,25 +8,10 @@ import pytest
 
 from grokking_core import puzzle
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright, of the extra test")
-
-pytestmark = pytest.mark.browser
-
 STATIC = Path(__file__).resolve().parents[1] / "book" / "static"
 HEAD = '<!doctype html><meta charset="utf-8"><title>Puzzle</title><link rel="icon" href="data:,">'
 HEAD += '<link rel="stylesheet" href="companion.css"><script src="companion.js"></script>'
 FIRST = puzzle.PUZZLES[0]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = [path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path]
-    if not found:
-        pytest.skip("no Chromium is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found[0], args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
