@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,7 +157,8 @@ def comes_after_figures(notebook: Path) -> bool:
 
 def asks_for_runs(job: Job) -> bool:
     """Return whether a notebook calls the experiment of its own name, which `grokking sweep` can train."""
-    return any(f"{job.name}(" in source for source, _ in notebooks.code(job.source))
+    calls = re.compile(rf"(?<![\w.]){re.escape(job.name)}\(")  # no other name that ends like it, no method
+    return any(calls.search(source) for source, _ in notebooks.code(job.source))
 
 
 def all_values(job: Job) -> dict[str, Any]:

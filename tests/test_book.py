@@ -950,6 +950,16 @@ def test_time_limit_leaves_runs_missing_and_the_next_build_trains_them(sharing, 
     assert rows["fig1_data_fraction"][4] == "0"
 
 
+@pytest.mark.parametrize(
+    ("source", "asks"),
+    [("plan = one(steps=3)", True), ("everyone(1)", False), ("table.one(1)", False), ("one = 1", False)],
+)
+def test_notebook_asks_for_runs_where_it_calls_the_experiment_of_its_name(small, source, asks):
+    write_notebook(small.book / "figures" / "one.ipynb", "fraction = 0.5  # of the table", source)
+    (job, _) = build.plan(small, "smoke", "")
+    assert (job.name, build.asks_for_runs(job)) == ("one", asks)
+
+
 def test_training_that_fails_executes_nothing(sharing, capsys, tmp_path):
     (tmp_path / "records").write_text("not a folder")
     assert make_book(sharing) == 1

@@ -22,7 +22,7 @@ def page(monkeypatch, run_notebook):
 
         monkeypatch.setenv("GROKKING_PROFILE", "smoke")
         monkeypatch.setattr(experiments.Plan, "read", answer)
-        return run_notebook("../intro", lambda run: None)
+        return run_notebook("../index", lambda run: None)
 
     return read
 
