@@ -203,7 +203,7 @@ def _rate(steppers: Sequence[Callable[[], int]], device: torch.device) -> float:
         return done
 
     until = 0.0
-    with ThreadPoolExecutor(len(steppers), initializer=torch.set_flush_denormal, initargs=(True,)) as pool:
+    with ThreadPoolExecutor(len(steppers), initializer=engine.begin_worker) as pool:
         list(pool.map(lambda step: step(), steppers))
         _synchronize(device)
         started = time.perf_counter()

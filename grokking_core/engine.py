@@ -403,9 +403,8 @@ class Conductor:
 
         What has ended is finished at once, by `n_beside` workers of their own, or if 0 by those who advance.
         """
-        begin = {"initializer": torch.set_flush_denormal, "initargs": (True,)}
-        workers = ThreadPoolExecutor(n_workers, **begin)
-        beside = ThreadPoolExecutor(n_beside, **begin) if n_beside else workers
+        workers = ThreadPoolExecutor(n_workers, initializer=begin_worker)
+        beside = ThreadPoolExecutor(n_beside, initializer=begin_worker) if n_beside else workers
         advancing, finishing = dict[Future[None], Ensemble](), dict[Future[None], Trajectory]()
         for e in self.ensembles:
             self.kept_at[id(e)] = time.monotonic()
@@ -573,6 +572,15 @@ def make_ensembles(runs: Sequence[Run], width: int, device: torch.device) -> lis
                 raise MemoryError(f"one run does not fit into the memory of {device}: {error}") from error
             width //= 2
             torch.cuda.empty_cache()
+
+
+def begin_worker() -> None:
+    """Settings of the calling thread, which steps runs: one core, and no numbers too small to be fast.
+
+    Every thread needs this for itself: how many threads a matrix product uses is not passed on to it.
+    """
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
 
 
 @contextmanager
