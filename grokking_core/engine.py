@@ -542,8 +542,8 @@ def bytes_per_run(run: Run) -> int:
         n_x = n_equations if run.dropout else run.n_elements
         n_rows += 2 * n_x + 2 * n_equations
     rows = (run.n_layers + 1) * (run.hidden_width + 16 * run.d_model) + 4 * run.n_elements  # numbers a row
-    orders = epochs_ahead(run) * run.n_train
-    tables = 8 * run.n_elements**2 * 4 + 64 * orders
+    places = epochs_ahead(run) * schedule.steps_per_epoch(run) * run.effective_batch_size
+    tables = 8 * run.n_elements**2 * 4 + 96 * places
     return itemsize * (parameters + n_rows * rows) + tables
 
 

@@ -45,12 +45,16 @@ class Tables:
         self.train = torch.zeros(n_slots, self.n_train_most, dtype=torch.int64, device=device)
         ones = torch.ones(3, n_slots, dtype=torch.int64, device=device)
         self.seed, self.n_train, self.steps_per_epoch = ones
-        self.first_epoch = torch.zeros(n_slots, dtype=torch.int64, device=device)  # that `order` holds
         self.n_epochs = max(epochs_ahead(run) for run in runs)
-        self.order = torch.zeros(n_slots, self.n_epochs * self.n_train_most, dtype=torch.int64, device=device)
+        # The batches to come, one after the other, each filled up to its full size:
+        self.n_batches = self.n_epochs * max(schedule.steps_per_epoch(run) for run in runs)
+        n_places = self.n_batches * self.batch_size
+        self.first_step = torch.zeros(n_slots, dtype=torch.int64, device=device)
+        self.equations = torch.zeros(3, n_slots, n_places, dtype=torch.int64, device=device)  # x, y, label
+        self.weight = torch.zeros(n_slots, n_places, dtype=dtype, device=device)
         self._row = torch.arange(self.batch_size, device=device)
         self._epoch_length = [1] * n_slots
-        self._ends = [0] * n_slots  # step from which `order` has no batch for the slot
+        self._ends = [0] * n_slots  # step from which there is no batch for the slot
 
     def load(self, slot: int, run: Run) -> None:
         """Give a slot to a run."""
@@ -75,23 +79,33 @@ class Tables:
         self._ends = [
             (epoch + self.n_epochs) * length for epoch, length in zip(epochs, self._epoch_length, strict=True)
         ]
-        self.first_epoch.copy_(torch.tensor(epochs))
-        ahead = self.first_epoch[:, None] + torch.arange(self.n_epochs, device=self.device)
+        first_epoch = torch.tensor(epochs, device=self.device)
+        ahead = first_epoch[:, None] + torch.arange(self.n_epochs, device=self.device)
         place = torch.arange(self.n_train_most, device=self.device)
         key = streams.stream(self.seed[:, None], Purpose.ORDER, ahead)
         bits = streams.bits(key, place)  # (R, epochs, n_train_most)
         bits.masked_fill_(place >= self.n_train[:, None, None], torch.iinfo(torch.int64).max)
         order = bits.argsort(dim=-1, stable=True).flatten(1)  # as `streams.permutation`, unused places last
-        self.order.copy_(self.train.gather(1, order))
+        self.first_step.copy_(first_epoch * self.steps_per_epoch)
+        number = torch.arange(self.n_batches, device=self.device)  # of a batch: the epoch's, and in the epoch
+        epoch, in_epoch = (
+            f(number, self.steps_per_epoch[:, None]) for f in (torch.floor_divide, torch.remainder)
+        )
+        place = in_epoch[:, :, None] * self.batch_size + self._row  # (R, batches, B)
+        used = (place < self.n_train[:, None, None]) & (epoch < self.n_epochs)[:, :, None]
+        at = epoch.clamp(max=self.n_epochs - 1)[:, :, None] * self.n_train_most
+        chosen = order.gather(1, (at + place.clamp(max=self.n_train_most - 1)).flatten(1))
+        chosen = self.train.gather(1, chosen)
+        for column, whole in zip(self.equations, (self.x, self.y, self.label), strict=True):
+            torch.gather(whole, 1, chosen, out=column)
+        share = used.to(self.dtype) / used.sum(2, keepdim=True).clamp(min=1)
+        self.weight.copy_(share.flatten(1))
 
     def batch(self, step: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x, y, label (int64) and weight (1 / batch, or 0 past the end of a short batch), each (R, B)."""
-        place = (step % self.steps_per_epoch)[:, None] * self.batch_size + self._row
-        used = place < self.n_train[:, None]
-        epoch = (step // self.steps_per_epoch - self.first_epoch)[:, None]
-        chosen = self.order.gather(1, epoch * self.n_train_most + place.clamp(max=self.n_train_most - 1))
-        weight = used.to(self.dtype) / used.sum(1, keepdim=True)
-        return self.x.gather(1, chosen), self.y.gather(1, chosen), self.label.gather(1, chosen), weight
+        place = ((step - self.first_step) * self.batch_size)[:, None] + self._row
+        x, y, label = self.equations.gather(2, place.expand(3, -1, -1)).unbind()
+        return x, y, label, self.weight.gather(1, place)
 
     def parts(self, slots: slice, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """The whole tables of some slots in parts of `size`: x, y, label (R, B) and groups (R, 3, B)."""
