@@ -73,8 +73,8 @@ def measure(device: torch.device, precision: Precision, widths: Sequence[int], r
     others |= {f"d_model={d}": replace(run, d_model=d) for d in (32, 64, 256)}
     rates: dict[str, Callable[[], float]] = {"plain": plain_rate(PAPER, device)}
     rates |= {f"width={width}": engine_rate(run, width, device) for width in widths}
-    rates |= {name: engine_rate(other, widths[-1], device) for name, other in others.items()}
     rates |= {"own": product_rate(run, device), "matmul": square_rate(run, device)}
+    rates |= {name: engine_rate(other, widths[-1], device) for name, other in others.items()}
     seen = {name: [] for name in rates}
     for _ in range(rounds):
         for name, rate in rates.items():

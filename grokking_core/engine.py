@@ -4,7 +4,8 @@ An `Ensemble` is a fixed number of slots in one set of tensors; a run holds a sl
 next one takes the slot without disturbing the others. On a GPU one wide ensemble fills the device. On a
 CPU an ensemble of one run keeps a core's caches warm, and one thread a core steps an ensemble each: that
 is faster than splitting every operation among the cores, runs of any shapes keep all cores busy, and the
-bits of a run do not depend on which others are trained.
+bits of a run do not depend on which others are trained. What is not a matrix product is fused: on a GPU by
+`torch.compile`, on a CPU in the loops of `kernels.py`, where Numba is there.
 
 `train` agrees with `train.train`, its plain twin, to rounding.
 """
@@ -116,23 +117,35 @@ class Ensemble:
     device : torch.device
     compiled : bool, optional
         Whether `torch.compile` fuses what is not a product; by default on CUDA where Triton is there.
+    loops : bool, optional
+        Whether the loops of `kernels.py` take the place of tensor operations; by default on a CPU where
+        Numba is there, unless compiled.
     """
 
-    def __init__(self, runs: Sequence[Run], n_slots: int, device: torch.device, compiled: bool | None = None):
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        n_slots: int,
+        device: torch.device,
+        compiled: bool | None = None,
+        loops: bool | None = None,
+    ):
         run, dtype = runs[0], DTYPES[runs[0].precision]
         self.device, self.batch_size = device, run.effective_batch_size
         self.parameters = torch.zeros(n_slots, ensemble.Layout(run).n, dtype=dtype, device=device)
         gradients = torch.zeros_like(self.parameters)
-        self.optimizer = Optimizer(runs, self.parameters, gradients)
-        self.network = ensemble.network(run, self.optimizer.noisy, gradients)
+        loops = ensemble.has_loops(device) and not compiled if loops is None else loops
+        self.loops = loops
+        self.optimizer = Optimizer(runs, self.parameters, gradients, loops)
+        self.network = ensemble.network(run, self.optimizer.noisy, gradients, loops)
         self.tables = Tables(runs, n_slots, dtype, device)
         self.step = torch.zeros(n_slots, dtype=torch.int64, device=device)  # of every slot, empty ones too
         self.steps = [0] * n_slots  # the same, known without asking the device
         self.dropout = torch.zeros(n_slots, dtype=torch.float64, device=device) if run.dropout else None
         self.slots: list[Trajectory | None] = [None] * n_slots
-        self.evaluator = ensemble.network(run, self.parameters, gradients)
+        self.evaluator = ensemble.network(run, self.parameters, gradients, loops)
         self.one = self.parameters[:1].clone()  # weights of a single slot, for its evaluation
-        self.one_evaluator = ensemble.network(run, self.one, gradients[:1])
+        self.one_evaluator = ensemble.network(run, self.one, gradients[:1], loops)
         self._replay: Callable[[], None] | None = None
         self._differentiate: Callable[..., None] | None = None  # compiled, in the place of `_gradients`
         self._optimize: Callable[..., None] | None = None  # compiled, in the place of `optimizer.update`
@@ -230,8 +243,14 @@ class Ensemble:
     ) -> None:
         """Write the gradients of each run's mean cross-entropy: (softmax - one_hot) / batch, sent back."""
         dlogits = self.network.forward(x, y, drop).softmax(-1)
-        one = torch.ones_like(label[..., None], dtype=dlogits.dtype)
-        self.network.backward(dlogits.scatter_add_(-1, label[..., None], -one).mul_(weight[..., None]))
+        if self.loops:
+            from grokking_core import kernels  # needs Numba
+
+            kernels.cross_entropy_backward_(dlogits, label, weight)
+        else:
+            one = torch.ones_like(label[..., None], dtype=dlogits.dtype)
+            dlogits.scatter_add_(-1, label[..., None], -one).mul_(weight[..., None])
+        self.network.backward(dlogits)
 
     def _compile(self) -> None:
         """Compile what has no random numbers in it: the compiler has no 64-bit hashes."""

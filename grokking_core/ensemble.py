@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from grokking_core import layers, model
 from grokking_core.run import Run
 
 Views = dict[str, Tensor]  # parameter name -> (R, *shape)
-Saved = dict[str, Tensor]  # what a backward pass needs from its forward pass
+Saved = dict[str, Any]  # what a backward pass needs from its forward pass
 Drop = Callable[[int, Tensor], Tensor]  # (layer, branch (R, N, D)) -> factors 0 or 1 / (1 - dropout)
 
 
@@ -52,6 +53,11 @@ class Layout:
             name: part.unflatten(1, shape)
             for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
         }
+
+
+def has_loops(device: torch.device) -> bool:
+    """Whether the loops of `kernels.py` can be had: on a CPU, where Numba is installed."""
+    return device.type == "cpu" and find_spec("numba") is not None
 
 
 def first_parameters(run: Run) -> Tensor:
@@ -112,15 +118,13 @@ class TransformerNetwork(Network):
         self.drop = drop
         self.n_x = p if drop is None else n_equations  # X
         self.n_equations = n_equations  # B
-        each_x = x if drop else torch.arange(p, device=x.device).expand(self.n_runs, -1)
-        op, equals = torch.full_like(each_x, 2 * p), torch.full_like(y, 2 * p + 1)
-        self.table_row = torch.cat([each_x, op, p + y, equals], dim=1)  # (R, N), of each row of the residual
+        self.table_row = self._table_row(x, y)  # (R, N), of each row of the residual
         # (R, 2B), the rows of positions 0 and 1 that each equation sees:
         self.x_row = None if drop else torch.cat([x, p + x], dim=1)
         self.saved: dict[str, Saved] = {}
         embedding = self.w["embedding.weight"]
         self.table = torch.cat([embedding[:, :p], embedding], dim=1).add_(self.table_positions)
-        residual = layers.take(self.table, self.table_row)
+        residual = self._take(self.table, self.table_row)
         for layer in range(self.n_layers):
             attended = self._attention(layer, residual) if layer > 0 else self._first_attention(x, y)
             residual = self._branches(layer, residual[:, self._first_row(layer) :], attended)
@@ -149,6 +153,12 @@ class TransformerNetwork(Network):
         first = (row % n_equations * model.N_TOKENS + position) * width
         return first[:, None] + torch.arange(width, device=row.device)
 
+    def _table_row(self, x: Tensor, y: Tensor) -> Tensor:
+        p = self.n_elements
+        each_x = x if self.drop else torch.arange(p, device=x.device).expand(self.n_runs, -1)
+        op, equals = torch.full_like(each_x, 2 * p), torch.full_like(y, 2 * p + 1)
+        return torch.cat([each_x, op, p + y, equals], dim=1)
+
     # The rows that go on: all of them, in the last layer those of position 3 only.
 
     def _first_row(self, layer: int) -> int:
@@ -161,30 +171,38 @@ class TransformerNetwork(Network):
         rows = self._norm(f"{name}_norm", self.table) if self.norm == "pre" else self.table
         self.saved[name] = saved = {"rows": rows}
         qkv = layers.linear(rows, self.w[f"{name}.qkv.weight"])  # (R, 2P + 2, 3D)
+        saved["attended"] = self._attend_by_token(qkv, x, y, saved)
+        return saved["attended"]
+
+    def _attend_by_token(self, qkv: Tensor, x: Tensor, y: Tensor, saved: Saved) -> Tensor:
+        """What the rows that go on get from the first layer's attention, (R, N, D)."""
         at_x, at_equation = layers.table_attention(qkv, x, y, self.n_heads, saved)
         if self.x_row is None:  # each equation has rows of its own from here on
             at_x = layers.take(at_x, torch.cat([x, self.n_elements + x], dim=1))
-        saved["attended"] = torch.cat([at_x, at_equation], dim=1)[:, self._first_row(0) :]
-        return saved["attended"]
+        return torch.cat([at_x, at_equation], dim=1)[:, self._first_row(0) :]
 
     def _first_attention_backward(self, layer: int, dresidual: Tensor, dattended: Tensor) -> Tensor:
         """Gradient with respect to the table."""
-        name, first, p = f"blocks.{layer}.attention", self._first_row(layer), self.n_elements
+        name, first = f"blocks.{layer}.attention", self._first_row(layer)
         saved = self.saved[name]
         w, dw = self.w[f"{name}.qkv.weight"], self.dw[f"{name}.qkv.weight"]
-        g = torch.nn.functional.pad(dattended, (0, 0, first, 0)) if first else dattended
-        g_x, g_equation = g.split([2 * self.n_x, 2 * self.n_equations], dim=1)
-        if self.x_row is None:
-            x = saved["x"]
-            g_x = layers.take_backward(g_x, torch.cat([x, p + x], dim=1), 2 * p)
-        dqkv = layers.table_attention_backward(g_x, g_equation, self.n_heads, saved)
+        dqkv = self._attend_by_token_backward(dattended, saved)
         dtable = layers.linear_backward(
             dqkv, saved["rows"], w, dw, self.buffer("dtable", *self.table.shape[1:])
         )
         if self.norm == "pre":
             dtable = self._norm_backward(f"{name}_norm", dtable)
-        dtable += layers.take_backward(dresidual, self.table_row[:, first:], self.table.shape[1])
-        return dtable
+        return self._take_backward_(dresidual, self.table_row[:, first:], dtable)
+
+    def _attend_by_token_backward(self, g: Tensor, saved: Saved) -> Tensor:
+        """Gradient with respect to qkv, from that with respect to what `_attend_by_token` returns."""
+        p, first = self.n_elements, self._first_row(0)
+        g = torch.nn.functional.pad(g, (0, 0, first, 0)) if first else g
+        g_x, g_equation = g.split([2 * self.n_x, 2 * self.n_equations], dim=1)
+        if self.x_row is None:
+            x = saved["x"]
+            g_x = layers.take_backward(g_x, torch.cat([x, p + x], dim=1), 2 * p)
+        return layers.table_attention_backward(g_x, g_equation, self.n_heads, saved)
 
     # Attention of the other layers: queries, keys and values of every row, each row with those it sees.
 
@@ -194,28 +212,26 @@ class TransformerNetwork(Network):
         rows = self._norm(f"{name}_norm", residual) if self.norm == "pre" else residual
         q = layers.linear(rows[:, first:], w[:, :d], self.buffer(f"{name}.q", n_rows - first, d))
         kv = layers.linear(rows, w[:, d:], self.buffer(f"{name}.kv", n_rows, 2 * d))
-        at_x = kv if self.x_row is None else layers.take(kv[:, : 2 * self.n_x], self.x_row)
         attended = self.buffer(f"{name}.attended", n_rows - first, d)
-        self.saved[name] = saved = {"rows": rows, "q": q, "kv": kv, "at_x": at_x, "attended": attended}
-        for section, keys, values in self._sights(layer, kv, at_x):
-            saved[f"weight {section}"] = layers.attend(
-                q[:, section], keys, values, self.n_heads, out=attended[:, section]
-            )
+        self.saved[name] = saved = {"rows": rows, "q": q, "kv": kv, "attended": attended}
+        self._attend(layer, q, kv, attended, saved)
         return attended
+
+    def _attend(self, layer: int, q: Tensor, kv: Tensor, out: Tensor, saved: Saved) -> None:
+        """Attention of the rows that go on, from their queries (R, N, D) and all keys and values."""
+        saved["at_x"] = kv if self.x_row is None else layers.take(kv[:, : 2 * self.n_x], self.x_row)
+        for section, keys, values in self._sights(layer, kv, saved["at_x"]):
+            saved[f"weight {section}"] = layers.attend(
+                q[:, section], keys, values, self.n_heads, out=out[:, section]
+            )
 
     def _attention_backward(self, layer: int, dresidual: Tensor, dattended: Tensor) -> Tensor:
         """Gradient with respect to the residual that the layer was given."""
         name, first, d = f"blocks.{layer}.attention", self._first_row(layer), self.d_model
         w, dw, saved = self.w[f"{name}.qkv.weight"], self.dw[f"{name}.qkv.weight"], self.saved[name]
-        q, kv, at_x, rows = saved["q"], saved["kv"], saved["at_x"], saved["rows"]
+        q, kv, rows = saved["q"], saved["kv"], saved["rows"]
         dq, dkv = (self.buffer(name, *a.shape[1:]).zero_() for name, a in (("dq", q), ("dkv", kv)))
-        dat_x = dkv if self.x_row is None else self.buffer("dat_x", *at_x.shape[1:]).zero_()
-        sights = zip(self._sights(layer, kv, at_x), self._sights(layer, dkv, dat_x), strict=True)
-        for (section, keys, values), (_, dkeys, dvalues) in sights:
-            weight, g = saved[f"weight {section}"], dattended[:, section]
-            layers.attend_backward(g, weight, q[:, section], keys, values, dq[:, section], dkeys, dvalues)
-        if self.x_row is not None:
-            dkv[:, : 2 * self.n_x] += layers.take_backward(dat_x, self.x_row, 2 * self.n_x)
+        self._attend_backward(layer, dattended, dq, dkv, saved)
         drows = layers.linear_backward(dkv, rows, w[:, d:], dw[:, d:], self.buffer("drows", *rows.shape[1:]))
         layers.write(dw[:, :d], torch.bmm, dq.mT, rows[:, first:])
         drows[:, first:].baddbmm_(dq, w[:, :d])
@@ -223,6 +239,17 @@ class TransformerNetwork(Network):
             drows = self._norm_backward(f"{name}_norm", drows)
         drows[:, first:] += dresidual
         return drows
+
+    def _attend_backward(self, layer: int, g: Tensor, dq: Tensor, dkv: Tensor, saved: Saved) -> None:
+        """Add the gradients of `_attend` to dq and dkv."""
+        q, kv, at_x = saved["q"], saved["kv"], saved["at_x"]
+        dat_x = dkv if self.x_row is None else self.buffer("dat_x", *at_x.shape[1:]).zero_()
+        sights = zip(self._sights(layer, kv, at_x), self._sights(layer, dkv, dat_x), strict=True)
+        for (section, keys, values), (_, dkeys, dvalues) in sights:
+            weight, of = saved[f"weight {section}"], (q[:, section], keys, values)
+            layers.attend_backward(g[:, section], weight, *of, dq[:, section], dkeys, dvalues)
+        if self.x_row is not None:
+            dkv[:, : 2 * self.n_x] += layers.take_backward(dat_x, self.x_row, 2 * self.n_x)
 
     def _sights(self, layer: int, kv: Tensor, at_x: Tensor) -> list[tuple[slice, list[Tensor], list[Tensor]]]:
         """(rows, keys, values) for each position: which rows of the residual, and what each of them sees.
@@ -255,21 +282,23 @@ class TransformerNetwork(Network):
     def _branches(self, layer: int, residual: Tensor, attended: Tensor) -> Tensor:
         name, n_rows = f"blocks.{layer}", residual.shape[1]
         saved = self.saved[name] = {}
-        y = torch.baddbmm(residual, attended, self.w[f"{name}.attention.out.weight"].mT)
-        if self.norm == "post":
-            y = self._norm(f"{name}.attention_norm", y)
+        y = self._onto(residual, attended, f"{name}.attention.out.weight", f"{name}.attention_norm")
         f = self._norm(f"{name}.feed_forward_norm", y) if self.norm == "pre" else y
         hidden = self.buffer(f"{name}.hidden", n_rows, self.hidden_width)
         layers.linear(f, self.w[f"{name}.feed_forward.up.weight"], hidden)
         h = layers.activate_(self.activation, hidden, saved)
-        down = self.w[f"{name}.feed_forward.down.weight"].mT
-        if self.drop is None:
-            z = torch.baddbmm(y, h, down)
-        else:
-            saved["drop"] = self.drop(layer, y)
-            z = torch.addcmul(y, torch.bmm(h, down), saved["drop"])
         saved |= {"f": f, "h": h}
-        return self._norm(f"{name}.feed_forward_norm", z) if self.norm == "post" else z
+        down, norm = f"{name}.feed_forward.down.weight", f"{name}.feed_forward_norm"
+        if self.drop is None:
+            return self._onto(y, h, down, norm)
+        saved["drop"] = self.drop(layer, y)
+        z = torch.addcmul(y, layers.linear(h, self.w[down]), saved["drop"])
+        return self._norm(norm, z) if self.norm == "post" else z
+
+    def _onto(self, residual: Tensor, x: Tensor, w: str, norm: str) -> Tensor:
+        """residual + x W^T, normed if norms come after."""
+        y = torch.baddbmm(residual, x, self.w[w].mT)
+        return self._norm(norm, y) if self.norm == "post" else y
 
     def _branches_backward(self, layer: int, g: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients with respect to the residual and to what attention gives."""
@@ -288,17 +317,26 @@ class TransformerNetwork(Network):
         df = layers.linear_backward(dh, saved["f"], self.w[up], self.dw[up], self.buffer("df", *g.shape[1:]))
         if self.norm == "pre":
             df = self._norm_backward(f"{name}.feed_forward_norm", df)
-        dy = df.add_(g)
         if self.norm == "post":
-            dy = self._norm_backward(f"{name}.attention_norm", dy)
+            dy = self._norm_backward(f"{name}.attention_norm", df, g)
+        else:
+            dy = df.add_(g)
         dattended = self.buffer("dattended", *dy.shape[1:])
         return dy, layers.linear_backward(dy, attended, self.w[out], self.dw[out], dattended)
+
+    def _take(self, table: Tensor, row: Tensor) -> Tensor:
+        return layers.take(table, row)
+
+    def _take_backward_(self, g: Tensor, row: Tensor, dtable: Tensor) -> Tensor:
+        return dtable.add_(layers.take_backward(g, row, dtable.shape[1]))
 
     def _norm(self, name: str, x: Tensor) -> Tensor:
         self.saved[name] = {}
         return layers.layer_norm(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"], self.saved[name])
 
-    def _norm_backward(self, name: str, g: Tensor) -> Tensor:
+    def _norm_backward(self, name: str, g: Tensor, more: Tensor | None = None) -> Tensor:
+        """Gradient with respect to what was normed, for a gradient of g, or of g + more; uses up g."""
+        g = g if more is None else g.add_(more)
         w, b, dw, db = (of[f"{name}.{part}"] for of in (self.w, self.dw) for part in ("weight", "bias"))
         return layers.layer_norm_backward(g, w, b, dw, db, self.saved[name])
 
@@ -341,7 +379,15 @@ class MLPNetwork(Network):
         return torch.arange(n_rows * width, device=self.w["output.weight"].device).view(n_rows, width)
 
 
-def network(run: Run, parameters: Tensor, gradients: Tensor) -> Network:
-    """Networks of the run's architecture and sizes on flat parameters and gradients (R, n)."""
-    kinds = {"transformer": TransformerNetwork, "mlp": MLPNetwork}
-    return kinds[run.architecture](run, parameters, gradients)
+def network(run: Run, parameters: Tensor, gradients: Tensor, loops: bool | None = None) -> Network:
+    """Networks of the run's architecture and sizes on flat parameters and gradients (R, n).
+
+    `loops` says whether those of `kernels.py` are used, by default where `has_loops` says so.
+    """
+    if run.architecture == "mlp":
+        return MLPNetwork(run, parameters, gradients)
+    if has_loops(parameters.device) if loops is None else loops:
+        from grokking_core.looped import LoopedTransformerNetwork  # needs Numba
+
+        return LoopedTransformerNetwork(run, parameters, gradients)
+    return TransformerNetwork(run, parameters, gradients)

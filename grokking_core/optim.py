@@ -6,6 +6,7 @@ Every tensor over parameters is (R, n), every value of a run (R, 1).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,12 +27,14 @@ class Optimizer:
         Every run that will ever hold a slot: what none of them needs is left out of the update.
     parameters, gradients : Tensor
         (R, n). The update writes the first and uses up the second.
+    loops : bool
+        Whether Adam's moments and direction are computed by the loop of `kernels.py`, on a CPU with Numba.
     """
 
-    def __init__(self, runs: Sequence[Run], parameters: Tensor, gradients: Tensor):
+    def __init__(self, runs: Sequence[Run], parameters: Tensor, gradients: Tensor, loops: bool = False):
         n_runs = len(parameters)
         self.parameters, self.gradients = parameters, gradients
-        self.kind = runs[0].optimizer
+        self.kind, self.loops = runs[0].optimizer, loops
         self.first_moment, self.second_moment = torch.zeros_like(parameters), torch.zeros_like(parameters)
         self.adds_update_noise = any(run.update_noise for run in runs)
         self.adds_weight_noise = any(run.weight_noise for run in runs)
@@ -72,7 +75,11 @@ class Optimizer:
             self.second_moment,
             self.target,
         )
-        rate, scale, eps, beta1, beta2, decay = self._coefficients(step, p.dtype)
+        if self.loops and self.kind != "sgd" and target is None and not self.adds_update_noise:
+            self._update_by_loop(step)
+            return
+        numbers = self._coefficients(step[:, None].double(), self.value)
+        rate, scale, eps, beta1, beta2, decay = (number.to(p.dtype) for number in numbers)
         if self.kind != "adamw":
             g.addcmul_(p if target is None else p - target, decay)
         if self.kind == "sgd":
@@ -87,21 +94,30 @@ class Optimizer:
         if self.adds_update_noise:
             p.addcmul_(self._draw(Purpose.UPDATE_NOISE, "update_noise", step), -rate)
 
-    def _coefficients(self, step: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        """rate, scale of m / (sqrt(v) + eps), eps as it stands there, beta1, beta2, decay: (R, 1) each."""
-        value, t = self.value, step[:, None].double()
-        warmup = torch.where(value["warmup_steps"] > 0, t / value["warmup_steps"].clamp(min=1), 1.0).clamp(
-            max=1
-        )
-        rate = value["lr"] * warmup
+    def _update_by_loop(self, step: Tensor) -> None:
+        """`update` of Adam or AdamW with decay to the origin, or none."""
+        from grokking_core import kernels  # needs Numba
+
+        value = {name: a.numpy() for name, a in self.value.items()}
+        *numbers, decay = self._coefficients(step.numpy()[:, None], value)
+        if self.kind == "adam" and decay.any():
+            self.gradients.addcmul_(self.parameters, self.value["weight_decay"].to(self.parameters.dtype))
+        flat = (self.parameters, self.gradients, self.first_moment, self.second_moment)
+        kernels.adamw(*flat, *numbers, decay if self.kind == "adamw" else 0 * decay)
+
+    def _coefficients(self, t: Any, value: dict[str, Any]) -> list[Any]:
+        """rate, scale of m / (sqrt(v) + eps), eps as it stands there, beta1, beta2, decay: (R, 1) each.
+
+        Of tensors or, faster for few numbers, of arrays: the formulas read the same.
+        """
+        at_once = value["warmup_steps"] == 0
+        rate = value["lr"] * ((t + at_once) / (value["warmup_steps"] + at_once)).clip(max=1)
         if self.kind == "sgd":
-            scale, eps = torch.ones_like(rate), rate
+            scale, eps = 0 * rate + 1, rate
         else:
-            root = (1 - value["beta2"] ** (t + 1)).sqrt()
+            root = (1 - value["beta2"] ** (t + 1)) ** 0.5
             scale, eps = root / (1 - value["beta1"] ** (t + 1)), value["eps"] * root
-        return [
-            a.to(dtype) for a in (rate, scale, eps, value["beta1"], value["beta2"], value["weight_decay"])
-        ]
+        return [rate, scale, eps, value["beta1"], value["beta2"], value["weight_decay"]]
 
     def _draw(self, purpose: Purpose, sigma: str, step: Tensor) -> Tensor:
         """Gaussian noise (R, n), of the standard deviation that each run asks for."""

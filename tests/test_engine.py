@@ -4,9 +4,12 @@ import copy
 import dataclasses
 import gc
 import shutil
+import subprocess
+import sys
 import threading
 import weakref
 from collections import deque
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,6 +136,17 @@ def test_engine_agrees_with_the_plain_twin(name):
     assert_same(record, train.train(run, 100), CLOSE if run.precision == "fp64" else 1e-4)
     assert record.curve["step"].tolist() == schedule.evaluation_steps(100)
     assert record.run == run
+
+
+@pytest.mark.parametrize("name", ["AdamW", "L2", "2 layers", "norm before, 2 layers, dropout", "MLP"])
+def test_engine_without_loops_agrees_with_the_plain_twin(name):
+    run = Run(**BASE | TWINS[name])
+    e = Ensemble([run], 1, CPU, loops=False)
+    e.load(0, Trajectory(run))
+    advance(e, 100)
+    expected = train.train(run, 100)
+    np.testing.assert_allclose(rows(e.at(0)), expected.curve.to_numpy(), rtol=0, atol=CLOSE)
+    assert (e.parameters[0] - expected.parameters).abs().max() < CLOSE
 
 
 def test_engine_agrees_with_the_plain_twin_on_a_whole_table_of_the_paper():
@@ -690,6 +704,25 @@ def test_settings_of_torch_are_as_before_after_training():
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     follow([Run(**BASE)], 1)
     assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_workers_make_their_products_alone():
+    """The threads of an operation are not passed on to a new thread, which would start some of its own."""
+    code = (
+        "import os, torch; from concurrent.futures import ThreadPoolExecutor\n"
+        "from grokking_core import engine\n"
+        "def started():\n"
+        "    before = os.listdir('/proc/self/task')\n"
+        "    torch.ones(1024, 1024) @ torch.ones(1024, 1024)\n"
+        "    return len(os.listdir('/proc/self/task')) - len(before)\n"
+        "torch.set_num_threads(2)\n"
+        "with engine.settings(torch.device('cpu'), 'fp32'):\n"
+        "    with ThreadPoolExecutor(1, initializer=engine.begin_worker) as pool:\n"
+        "        print(pool.submit(started).result())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
 
 
 # End to end.

@@ -1,5 +1,7 @@
 """The networks of an ensemble against the plain ones: `test_model.py` holds those against NumPy."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
@@ -23,7 +25,13 @@ VARIANTS = DEPTHS | {
 }
 
 
-def networks(variant, n_runs):
+LOOPS = [  # how attention and norms are computed
+    pytest.param(False, id="tensors"),
+    pytest.param(True, id="loops", marks=pytest.mark.skipif(find_spec("numba") is None, reason="no Numba")),
+]
+
+
+def networks(variant, n_runs, loops=False):
     """Plain networks with made-up weights, and an ensemble of the same."""
     runs = [Run(**BASE | VARIANTS[variant] | {"seed": seed}) for seed in range(n_runs)]
     plain = [model.build(run) for run in runs]
@@ -32,7 +40,7 @@ def networks(variant, n_runs):
     for network, row in zip(plain, flat, strict=True):
         torch.nn.utils.vector_to_parameters(row.clone(), network.parameters())
     gradients = torch.full_like(flat, torch.nan)
-    return plain, ensemble.network(runs[0], flat, gradients), gradients
+    return plain, ensemble.network(runs[0], flat, gradients, loops), gradients
 
 
 def draw(*shape, seed=0):
@@ -58,9 +66,10 @@ def flat_gradients(logits, dlogits, network):
 
 
 @pytest.mark.parametrize("n_runs", [1, 3])
+@pytest.mark.parametrize("loops", LOOPS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_forward_and_backward_agree_with_the_plain_networks(variant, n_runs):
-    plain, together, gradients = networks(variant, n_runs)
+def test_forward_and_backward_agree_with_the_plain_networks(variant, n_runs, loops):
+    plain, together, gradients = networks(variant, n_runs, loops)
     x, y = equations(together, n_runs)
     dlogits = draw(n_runs, 20, together.n_elements + 2, seed=1)
     logits = together.forward(x, y)
@@ -72,10 +81,11 @@ def test_forward_and_backward_agree_with_the_plain_networks(variant, n_runs):
 
 
 @pytest.mark.parametrize("n_runs", [1, 3])
+@pytest.mark.parametrize("loops", LOOPS)
 @pytest.mark.parametrize("variant", [*DEPTHS, "gelu", "MLP", "MLP of three layers"])
-def test_forward_and_backward_with_dropout_agree_with_the_plain_networks(variant, n_runs):
+def test_forward_and_backward_with_dropout_agree_with_the_plain_networks(variant, n_runs, loops):
     """Each number of a branch has a counter, which says where it stands in the plain network's branch."""
-    plain, together, gradients = networks(variant, n_runs)
+    plain, together, gradients = networks(variant, n_runs, loops)
     x, y = equations(together, n_runs)
     dlogits = draw(n_runs, 20, together.n_elements + 2, seed=1)
     factor = draw(3, n_runs, 20 * 4 * 32, seed=2).relu()  # by layer, run and counter; half of them 0
@@ -96,10 +106,11 @@ def test_forward_and_backward_with_dropout_agree_with_the_plain_networks(variant
         assert (gradients[r] - flat_gradients(expected, dlogits[r], network)).abs().max() < 1e-11
 
 
+@pytest.mark.parametrize("loops", LOOPS)
 @pytest.mark.parametrize("variant", ["2 layers, post", "1 layers, pre", "MLP"])
-def test_passes_leave_nothing_behind_for_the_next_ones(variant):
+def test_passes_leave_nothing_behind_for_the_next_ones(variant, loops):
     """Buffers are used again: another batch size, or dropout in between, changes no later bit."""
-    _, together, gradients = networks(variant, 2)
+    _, together, gradients = networks(variant, 2, loops)
     x, y = equations(together, 2)
     dlogits = draw(2, 20, together.n_elements + 2, seed=1)
 
@@ -108,17 +119,26 @@ def test_passes_leave_nothing_behind_for_the_next_ones(variant):
         together.backward(dlogits.clone())
         return logits, gradients.clone()
 
+    def drop(layer, branch):
+        return torch.full_like(branch, 0.5)
+
     first = both()
     together.forward(x[:, :7], y[:, :7])
     together.backward(dlogits[:, :7].clone())
-    together.forward(y, x, lambda layer, branch: torch.full_like(branch, 0.5))
+    together.forward(y, x, drop)
     together.backward(dlogits.clone())
     assert all(torch.equal(a, b) for a, b in zip(both(), first, strict=True))
+    # As many equations as elements: with dropout and without, the residual has the same number of rows.
+    logits = [together.forward(x[:, :7], y[:, :7], of).clone() for of in (drop, None, drop, None)]
+    assert torch.equal(logits[0], logits[2])
+    assert torch.equal(logits[1], logits[3])
+    assert not torch.equal(logits[0], logits[1])
 
 
+@pytest.mark.parametrize("loops", LOOPS)
 @pytest.mark.parametrize("variant", ["3 layers, post", "2 layers, none", "MLP"])
-def test_nan_of_one_run_stays_with_it(variant):
-    _, together, gradients = networks(variant, 3)
+def test_nan_of_one_run_stays_with_it(variant, loops):
+    _, together, gradients = networks(variant, 3, loops)
     x, y = equations(together, 3)
     dlogits = draw(3, 20, together.n_elements + 2, seed=1)
     sound = together.forward(x, y).clone()

@@ -1,5 +1,7 @@
 """The update of R runs at once against R plain optimizers, which `test_train.py` holds against PyTorch's."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
@@ -34,9 +36,15 @@ def draw(*shape, seed=0):
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def side_by_side(runs, first):
+LOOPS = [
+    pytest.param(False, id="tensors"),
+    pytest.param(True, id="loops", marks=pytest.mark.skipif(find_spec("numba") is None, reason="no Numba")),
+]
+
+
+def side_by_side(runs, first, loops=False):
     parameters, gradients = first.clone(), torch.zeros_like(first)
-    optimizer = optim.Optimizer(runs, parameters, gradients)
+    optimizer = optim.Optimizer(runs, parameters, gradients, loops)
     for slot, run in enumerate(runs):
         optimizer.load(slot, run, first[slot])
     return optimizer
@@ -49,11 +57,12 @@ def steps(optimizer, begin, end):
         optimizer.update(torch.full((len(optimizer.parameters),), begin + k))
 
 
+@pytest.mark.parametrize("loops", LOOPS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_update_agrees_with_the_plain_optimizers(variant):
+def test_update_agrees_with_the_plain_optimizers(variant, loops):
     runs = [Run(**BASE | VARIANTS[variant] | values) for values in VALUES]
     first = draw(len(runs), N)
-    together, alone = side_by_side(runs, first), [row.clone() for row in first]
+    together, alone = side_by_side(runs, first, loops), [row.clone() for row in first]
     plain = [train.Optimizer(run, [row]) for run, row in zip(runs, alone, strict=True)]
     for k in range(20):
         g = draw(len(runs), N, seed=k)
