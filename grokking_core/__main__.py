@@ -20,7 +20,7 @@ from time import monotonic, time
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import grokking_core
-from grokking_core import estimate, experiments, export, sweep
+from grokking_core import engine, estimate, experiments, export, sweep
 from grokking_core.record import utc_now
 from grokking_core.run import CHOICES, Run
 from grokking_core.store import KINDS, Store
@@ -102,7 +102,8 @@ def sweep_experiments(args: argparse.Namespace) -> int:
             left = args.minutes and max(args.minutes - (monotonic() - started) / 60, 1e-6)
             where = {"executor": executor, "device": args.device, "minutes": left}
             asked = {"stop_at": part.stop_at, "keep": part.keep, "keep_checkpoints": part.goes_on}
-            parts.append(sweep(part.runs, part.steps, unwritten="raise", **asked, **where))
+            runs = part.runs if args.scheduler else _computed(part.runs, args.device)
+            parts.append(sweep(runs, part.steps, unwritten="raise", **asked, **where))
     for name, plan in plans.items():
         missing = len(plan.read().missing)
         print(f"{name}: {len(plan.runs) - missing} of {len(plan.runs)} runs on record")
@@ -110,6 +111,15 @@ def sweep_experiments(args: argparse.Namespace) -> int:
     told = f"{counts.n_read} read, {counts.n_trained} trained, {len(counts.missing)} missing"
     print(f"{told}, {estimate.duration(monotonic() - started)}", flush=True)
     return max(map(_status, parts), key=(DONE, STOPPED, FAILED).index)
+
+
+def _computed(runs: Sequence[Run], device: str | None) -> list[Run]:
+    """Those in a precision that the device has; says how many of the others are left out."""
+    device = device or default_device()
+    here = [run for run in runs if run.precision in engine.precisions(device)]
+    if len(here) < len(runs):
+        print(f"{len(runs) - len(here)} runs left out: {device} does not compute in their precision")
+    return here
 
 
 def _executor(args: argparse.Namespace, stack: ExitStack) -> Any:
@@ -147,20 +157,21 @@ def status(args: argparse.Namespace) -> int:
 
 
 def _progress(store: Store, plan: experiments.Plan, device: str) -> list[str]:
-    """Runs, recorded, under way, missing, and the time that these take."""
+    """Runs, recorded, under way, missing, and the time that these take where the device computes them."""
     left: dict[Run, int] = {}  # with the most steps that are asked of it
     for part in plan.parts:
         question = Question.of(part.steps, part.stop_at, keep=part.keep)
         for run in part.runs:
             if question.read(store, run) is None:
                 left[run] = max(left.get(run, 0), question.steps)
+    here = [run for run in left if run.precision in engine.precisions(device)]
     seconds = sum(
-        estimate.total([run for run in left if left[run] == steps], steps, device)
-        for steps in set(left.values())
+        estimate.total([run for run in here if left[run] == steps], steps, device)
+        for steps in {left[run] for run in here}
     )
     under_way = sum(store.path(run, "checkpoint").exists() for run in left)
     counts = (len(plan.runs), len(plan.runs) - len(left), under_way, len(left) - under_way)
-    return [*map(str, counts), estimate.duration(seconds) if left else "-"]
+    return [*map(str, counts), estimate.duration(seconds) if here else "-"]
 
 
 def verify(args: argparse.Namespace) -> int:

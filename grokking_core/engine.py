@@ -521,9 +521,14 @@ class Conductor:
 # Devices
 
 
+def precisions(device: torch.device | str) -> tuple[str, ...]:
+    """The precisions that a device computes in."""
+    return tuple(name for name in DTYPES if name != "tf32" or torch.device(device).type == "cuda")
+
+
 def check_precision(run: Run, device: torch.device) -> None:
     """Raise `ValueError` if the device does not compute in the run's precision."""
-    if run.precision == "tf32" and device.type != "cuda":
+    if run.precision not in precisions(device):
         raise ValueError(
             f"precision='tf32' is not to be had on device={str(device)!r}, only on CUDA; use 'fp32'"
         )

@@ -229,13 +229,15 @@ def fig1_grokking_curves(
     weight_decay: float = 1.0,
     d_model: int = 128,
     n_heads: int = 4,
+    precision: str = "fp32",
     seeds: Sequence[int] = (0, 1, 2),
     steps: int = 4000,
 ) -> Plan:
     """Figures 1 left and 4: one configuration, some seeds."""
     task = {"operation": operation, "p": p, "train_fraction": train_fraction}
+    network: dict[str, Any] = {"d_model": d_model, "n_heads": n_heads, "precision": precision}
     training: dict[str, Any] = {"optimizer": optimizer, "lr": lr, "weight_decay": weight_decay}
-    runs = tuple(Run(**task, **training, d_model=d_model, n_heads=n_heads, seed=seed) for seed in seeds)
+    runs = tuple(Run(**task, **network, **training, seed=seed) for seed in seeds)
     return Plan((Part(runs=runs, steps=steps),))
 
 
@@ -248,12 +250,21 @@ def fig1_data_fraction(
     lr: float = 1e-3,
     d_model: int = 128,
     n_heads: int = 4,
+    precision: str = "fp32",
     seeds: Sequence[int] = (0, 1, 2),
     steps: int = 4000,
     stop_at: float | None = 0.99,
 ) -> Plan:
     """Figure 1 centre: how long it takes, by training fraction."""
-    setting = {"operation": operation, "p": p, "n": n, "lr": lr, "d_model": d_model, "n_heads": n_heads}
+    setting = {
+        "operation": operation,
+        "p": p,
+        "n": n,
+        "lr": lr,
+        "d_model": d_model,
+        "n_heads": n_heads,
+        "precision": precision,
+    }
     runs = tuple(
         Run(**setting, train_fraction=fraction, seed=seed)
         for fraction, seed in product(train_fractions, seeds)
@@ -269,12 +280,14 @@ def fig1_operation_table(
     lr: float = 1e-3,
     d_model: int = 128,
     n_heads: int = 4,
+    precision: str = "fp32",
     seed: int = 0,
     steps: int = 4000,
 ) -> Plan:
     """Figures 1 right and 5: one run, and its answers to the whole table."""
     task = {"operation": operation, "p": p, "train_fraction": train_fraction}
-    run = Run(**task, lr=lr, d_model=d_model, n_heads=n_heads, seed=seed)
+    network: dict[str, Any] = {"d_model": d_model, "n_heads": n_heads, "precision": precision}
+    run = Run(**task, **network, lr=lr, seed=seed)
     return Plan((Part(runs=(run,), steps=steps, keep=("answers",)),))
 
 
@@ -286,6 +299,7 @@ def fig2_optimizers(
     fractions: Mapping[str, Fractions] = LAPTOP_VARIANTS,
     d_model: int = 128,
     n_heads: int = 4,
+    precision: str = "fp32",
     seeds: Sequence[int] = (0,),
     steps: int = 4000,
     full_batch_steps: int = 1000,
@@ -296,7 +310,14 @@ def fig2_optimizers(
     `full_batch_steps` is the budget of the variants with full batches, an update of which costs as many
     times a minibatch's as the training set is larger.
     """
-    setting = {"operation": operation, "p": p, "n": n, "d_model": d_model, "n_heads": n_heads}
+    setting = {
+        "operation": operation,
+        "p": p,
+        "n": n,
+        "d_model": d_model,
+        "n_heads": n_heads,
+        "precision": precision,
+    }
     return _variants(setting, fractions, seeds, steps, full_batch_steps, stop_at)
 
 
@@ -332,6 +353,7 @@ def fig2_operations(
     fractions: Mapping[str, Fractions] = LAPTOP_OPERATIONS,
     d_model: int = 128,
     n_heads: int = 4,
+    precision: str = "fp32",
     lr: float = 1e-3,
     seeds: Sequence[int] = (0,),
     steps: int = 4000,
@@ -343,7 +365,7 @@ def fig2_operations(
 
     The two names are x+y mod p-1 and x*y mod p on nonzero operands, at `renamed_fraction`.
     """
-    setting = {"n": n, "lr": lr, "d_model": d_model, "n_heads": n_heads}
+    setting = {"n": n, "lr": lr, "d_model": d_model, "n_heads": n_heads, "precision": precision}
     runs = [
         Run(operation=operation, p=p, **setting, train_fraction=fraction, seed=seed)
         for operation, shares in fractions.items()
@@ -367,13 +389,14 @@ def fig3_embeddings(
     lr: float = 1e-3,
     d_model: int = 128,
     n_heads: int = 4,
+    precision: str = "fp32",
     seeds: Sequence[int] = (0, 1),
     addition_steps: int = 4000,
     product_steps: int = 6000,
     stop_at: float | None = 1.0,
 ) -> Plan:
     """Figure 3: output rows of x+y and of S5 product, with and without weight decay."""
-    setting = {"p": p, "n": n, "lr": lr, "d_model": d_model, "n_heads": n_heads}
+    setting = {"p": p, "n": n, "lr": lr, "d_model": d_model, "n_heads": n_heads, "precision": precision}
     parts = []
     for operation, fraction, steps in (
         ("x+y", addition_fraction, addition_steps),
@@ -395,13 +418,22 @@ def fig6_outliers(
     fractions: Mapping[int, Fractions] = LAPTOP_OUTLIERS,
     d_model: int = 128,
     n_heads: int = 4,
+    precision: str = "fp32",
     lr: float = 1e-3,
     seeds: Sequence[int] = (0,),
     steps: int = 4000,
     stop_at: float | None = 0.99,
 ) -> Plan:
     """Figure 6: fractions of the table for each number of training answers that are replaced."""
-    setting = {"operation": operation, "p": p, "n": n, "d_model": d_model, "n_heads": n_heads, "lr": lr}
+    setting = {
+        "operation": operation,
+        "p": p,
+        "n": n,
+        "d_model": d_model,
+        "n_heads": n_heads,
+        "precision": precision,
+        "lr": lr,
+    }
     runs = tuple(
         Run(**setting, outliers=outliers, train_fraction=fraction, seed=seed)
         for outliers, shares in fractions.items()
@@ -418,13 +450,21 @@ def fig7_sharpness(
     fractions: Mapping[str, Fractions] = LAPTOP_VARIANTS,
     d_model: int = 128,
     n_heads: int = 4,
+    precision: str = "fp32",
     seeds: Sequence[int] = (0,),
     steps: int = 4000,
     full_batch_steps: int = 1000,
     stop_at: float | None = 0.99,
 ) -> Plan:
     """Figure 7: networks of Figure 2 left, and the sharpness of the minima they end in."""
-    setting = {"operation": operation, "p": p, "n": n, "d_model": d_model, "n_heads": n_heads}
+    setting = {
+        "operation": operation,
+        "p": p,
+        "n": n,
+        "d_model": d_model,
+        "n_heads": n_heads,
+        "precision": precision,
+    }
     return _variants(setting, fractions, seeds, steps, full_batch_steps, stop_at, keep=("sharpness",))
 
 
@@ -436,6 +476,7 @@ def beyond_transformers(
     lr: float = 1e-3,
     d_model: int = 128,
     n_heads: int = 4,
+    precision: str = "fp32",
     mlp_layers: Sequence[int] = (1, 2),
     seeds: Sequence[int] = (0, 1, 2),
     steps: int = 4000,
@@ -443,8 +484,11 @@ def beyond_transformers(
 ) -> Plan:
     """Whether grokking needs a transformer: the paper's network and multilayer perceptrons on one task."""
     task: dict[str, Any] = {"operation": operation, "p": p, "train_fraction": train_fraction, "lr": lr}
-    networks: list[dict[str, Any]] = [{"d_model": d_model, "n_heads": n_heads}]
-    networks += [{"architecture": "mlp", "d_model": d_model, "n_layers": layers} for layers in mlp_layers]
+    networks: list[dict[str, Any]] = [{"d_model": d_model, "n_heads": n_heads, "precision": precision}]
+    networks += [
+        {"architecture": "mlp", "d_model": d_model, "n_layers": layers, "precision": precision}
+        for layers in mlp_layers
+    ]
     runs = tuple(Run(**task, **network, seed=seed) for network, seed in product(networks, seeds))
     return Plan((Part(runs=runs, steps=steps, stop_at=stop_at),))
 
@@ -459,6 +503,7 @@ def film(
     lr: float = 1e-3,
     d_model: int = 128,
     n_heads: int = 4,
+    precision: str = "fp32",
     addition_seed: int = 0,
     product_seed: int = 1,
     addition_steps: int = 3000,
@@ -466,7 +511,15 @@ def film(
     n_frames: int = 36,
 ) -> Plan:
     """The film: one run of x+y and one of S5 product, those of Figure 3, looked at again and again."""
-    setting = {"p": p, "n": n, "lr": lr, "d_model": d_model, "n_heads": n_heads, "weight_decay": weight_decay}
+    setting = {
+        "p": p,
+        "n": n,
+        "lr": lr,
+        "d_model": d_model,
+        "n_heads": n_heads,
+        "precision": precision,
+        "weight_decay": weight_decay,
+    }
     parts = []
     for operation, fraction, seed, steps in (
         ("x+y", addition_fraction, addition_seed, addition_steps),

@@ -37,6 +37,19 @@ def grokking(*arguments: str) -> int:
     return command.main(arguments)
 
 
+def test_sweep_leaves_out_what_the_device_does_not_compute(capsys, profile):
+    path = profile(precision="tf32")
+    assert grokking("sweep", "fig1_grokking_curves", "--profile", path, "--device", "cpu") == 0
+    told = capsys.readouterr().out
+    assert "2 runs left out: cpu does not compute in their precision" in told
+    assert "fig1_grokking_curves: 0 of 2 runs on record" in told
+    assert grokking("status", "fig1_grokking_curves", "--profile", path, "--device", "cpu") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fig1")]
+    assert line.split()[2:] == ["2", "0", "0", "2", "-"]
+    assert grokking("train", *TINY, "--precision", "tf32", "--device", "cpu") == 2
+    assert "precision='tf32' is not to be had on device='cpu'" in capsys.readouterr().err
+
+
 # train
 
 
