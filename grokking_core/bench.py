@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from grokking_core import data, engine, model, schedule, train
+from grokking_core import data, engine, ensemble, model, schedule, train
 from grokking_core.run import Run
 
 PAPER = Run(operation="x/y")
@@ -88,6 +89,7 @@ def measure(device: torch.device, precision: Precision, widths: Sequence[int], r
         "precision": precision,
         "threads": threads,
         "torch": torch.__version__,
+        "numba": version("numba") if ensemble.has_loops(device) else None,
         "engine": [{"width": w, "run_steps_per_second": median[f"width={w}"]} for w in widths],
         "best_width": best,
         "microseconds_per_run_step": 1e6 / median[f"width={best}"],
@@ -254,6 +256,7 @@ def table(result: dict[str, Any]) -> str:
     ]
     lines += [(f"cost, {name}", f"{cost:.2f}", "x") for name, cost in result["cost_of_other_sizes"].items()]
     head = f"{result['device']}, {result['threads']} threads, {result['precision']}, torch {result['torch']}"
+    head += f", Numba {result['numba']}" if result["numba"] else ""
     return "\n".join([head, *(f"{name:<22}{number:>10} {unit}" for name, number, unit in lines)])
 
 
