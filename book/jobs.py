@@ -157,7 +157,8 @@ def comes_after_figures(notebook: Path) -> bool:
 
 def asks_for_runs(job: Job) -> bool:
     """Return whether a notebook calls the experiment of its own name, which `grokking sweep` can train."""
-    calls = re.compile(rf"(?<![\w.]){re.escape(job.name)}\(")  # no other name that ends like it, no method
+    # No other name that ends like it, and no method; of the module is as good.
+    calls = re.compile(rf"(?<![\w.])(experiments\.)?{re.escape(job.name)}\(")
     return any(calls.search(source) for source, _ in notebooks.code(job.source))
 
 

@@ -952,12 +952,23 @@ def test_time_limit_leaves_runs_missing_and_the_next_build_trains_them(sharing, 
 
 @pytest.mark.parametrize(
     ("source", "asks"),
-    [("plan = one(steps=3)", True), ("everyone(1)", False), ("table.one(1)", False), ("one = 1", False)],
+    [
+        ("plan = one(steps=3)", True),
+        ("plan = experiments.one(steps=3)", True),
+        ("everyone(1)", False),
+        ("table.one(1)", False),
+        ("one = 1", False),
+    ],
 )
 def test_notebook_asks_for_runs_where_it_calls_the_experiment_of_its_name(small, source, asks):
     write_notebook(small.book / "figures" / "one.ipynb", "fraction = 0.5  # of the table", source)
     (job, _) = build.plan(small, "smoke", "")
     assert (job.name, build.asks_for_runs(job)) == ("one", asks)
+
+
+def test_every_experiment_is_trained_before_its_notebook_is_executed():
+    jobs = build.plan(build.Places(ROOT), "smoke", "")
+    assert {job.name for job in jobs if build.asks_for_runs(job)} == set(EXPERIMENTS)
 
 
 def test_training_that_fails_executes_nothing(sharing, capsys, tmp_path):
