@@ -425,4 +425,17 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
             answer=milestones,
         ),
     ),
+    "rounding": (
+        Exercise(
+            question="Ask for 50 % of the validation set instead of 99 %. Do the precisions agree better?",
+            change={"threshold": 0.5},
+            answer=milestones,
+            beside=True,
+        ),
+        Exercise(
+            question="Division takes longer than addition, and has more time to drift apart. Does it?",
+            change={"operation": "x/y", "seeds": [0, 1, 2]},
+            answer=milestones,
+        ),
+    ),
 }

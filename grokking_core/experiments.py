@@ -493,6 +493,28 @@ def beyond_transformers(
     return Plan((Part(runs=runs, steps=steps, stop_at=stop_at),))
 
 
+def rounding(
+    *,
+    operation: str = "x+y",
+    p: int = 97,
+    train_fraction: float = 0.5,
+    precisions: Sequence[str] = ("fp32", "fp64"),
+    lr: float = 1e-3,
+    d_model: int = 128,
+    n_heads: int = 4,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    steps: int = 4000,
+    stop_at: float | None = 0.99,
+) -> Plan:
+    """Whether the rounding of numbers matters: the same runs in one precision and in another."""
+    task: dict[str, Any] = {"operation": operation, "p": p, "train_fraction": train_fraction, "lr": lr}
+    networks: list[dict[str, Any]] = [
+        {"d_model": d_model, "n_heads": n_heads, "precision": precision} for precision in precisions
+    ]
+    runs = tuple(Run(**task, **network, seed=seed) for network, seed in product(networks, seeds))
+    return Plan((Part(runs=runs, steps=steps, stop_at=stop_at),))
+
+
 def film(
     *,
     p: int = 97,
@@ -567,6 +589,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         fig6_outliers,
         fig7_sharpness,
         beyond_transformers,
+        rounding,
         film,
     )
 }

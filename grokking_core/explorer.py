@@ -57,10 +57,11 @@ def optimizer_of(run: Run) -> str:
 
 
 def network_of(run: Run) -> str:
-    """The architecture with its layers, and its width where it is not the paper's."""
+    """The architecture with its layers, and its width and precision where they are not the paper's."""
     name = look.LABELS.get(run.architecture, run.architecture)
     width = f", width {run.d_model}" if run.d_model != Run.d_model else ""
-    return f"{run.n_layers}-layer {name}{width}"
+    precision = f", {run.precision}" if run.precision != Run.precision else ""
+    return f"{run.n_layers}-layer {name}{width}{precision}"
 
 
 def _percent(share: float) -> str:

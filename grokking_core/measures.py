@@ -28,6 +28,7 @@ SAME = {*FIELDS} - {"train_fraction", "seed", "split_seed"}  # in runs that answ
 
 TAIL = 0.025  # of an interval, on either side
 FEWEST = 3  # values for an interval
+ENOUGH = 20  # runs a group, to say of two that they are alike
 RESAMPLES, SEED = 2000, 20220106  # of the bootstrap
 MARGIN = 1.1  # factor by which a loss must rise or fall to count
 ROUNDING = 0.01  # standard deviation of log(steps) that evaluations 3 to 10 % apart leave open
@@ -299,6 +300,39 @@ def steps_ratio(table_a: pd.DataFrame, table_b: pd.DataFrame, column: str = "val
         freedom = parts.sum() ** 2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, logs, strict=True))
         error *= float(stats.t.ppf(1 - TAIL, freedom))
     return Estimate(math.exp(mean), math.exp(mean - error), math.exp(mean + error), n)
+
+
+class Alike(NamedTuple):
+    """Whether two groups of runs take as long as each other; see `alike`."""
+
+    ratio: Estimate  # `steps_ratio`: geometric mean steps of the first over that of the second
+    p_value: float  # of the Kolmogorov-Smirnov test; NaN where a group has no run
+    verdict: bool | None  # None: they cannot be told apart, but there are too few of them to say
+
+
+def alike(table_a: pd.DataFrame, table_b: pd.DataFrame, column: str = "validation_steps") -> Alike:
+    """Whether the steps of two groups could be of one distribution: neither test, at 5 %, tells them apart.
+
+    The tests are that 1 lies in the interval of `steps_ratio`, where no run is censored, and the exact
+    two-sample Kolmogorov-Smirnov test, for which a censored run is later than all others. That they say
+    nothing means something only where a difference would show: with `ENOUGH` runs a group or more.
+
+    Parameters
+    ----------
+    table_a, table_b : DataFrame
+        Rows of `summary`; missing runs are left out.
+    column : str
+        A column of steps, as in `medians`.
+    """
+    ratio = steps_ratio(table_a, table_b, column)
+    groups = [_times(table, column) for table in (table_a, table_b)]
+    steps = [np.where(group.reached, group.time, np.inf) for group in groups]
+    fewest = min(map(len, steps))
+    test: Any = stats.ks_2samp(steps[0], steps[1], method="exact") if fewest else None
+    p_value = float(test.pvalue) if test else math.nan
+    if p_value < 2 * TAIL or ratio.low > 1 or ratio.high < 1:
+        return Alike(ratio, p_value, False)
+    return Alike(ratio, p_value, True if fewest >= ENOUGH else None)
 
 
 def slope_per_point(table: pd.DataFrame, column: str = "validation_steps") -> Estimate:

@@ -14,7 +14,7 @@ import yaml
 
 from book import build, notebooks, parameters, render, status
 from book.parameters import WrongUse
-from grokking_core.experiments import EXPERIMENTS, READING, plan
+from grokking_core.experiments import EXPERIMENTS, READING, Plan, merged, plan
 from grokking_core.record import utc_now
 from grokking_core.store import Store
 
@@ -825,6 +825,14 @@ def test_profile_fits_the_notebooks(profile):
 def test_profile_called_complete_has_all_its_records(profile, name, tmp_path):
     shipped = Store(tmp_path, ROOT / "book" / "records")
     assert plan(name, profile).read(shipped).missing == []
+
+
+@pytest.mark.parametrize("profile", build.complete_profiles(build.Places(ROOT)))
+def test_profile_called_complete_trains_nothing_in_one_sweep(profile, tmp_path):
+    """The sweep asks one question for several figures, which may ask for more than each of them."""
+    shipped = Store(tmp_path, ROOT / "book" / "records")
+    parts = merged(plan(name, profile) for name in EXPERIMENTS)
+    assert [part for part in parts if Plan((part,)).read(shipped).missing] == []
 
 
 def test_table_of_contents_has_every_notebook_the_figures_in_the_papers_order():

@@ -237,6 +237,45 @@ def test_steps_ratio_leaves_missing_runs_out():
     assert measures.steps_ratio(a, b).value == pytest.approx(2)
 
 
+# 20 runs a group, from 1,000 to 1,950 steps
+TWENTY = [1000 + 50 * i for i in range(20)]
+
+
+def test_groups_of_one_distribution_are_alike():
+    found = measures.alike(table_of(0.5, TWENTY), table_of(0.5, [s + 20 for s in TWENTY]))
+    assert found.verdict is True
+    assert found.ratio.low < 1 < found.ratio.high
+    assert found.p_value > 0.9
+
+
+def test_groups_that_differ_in_the_mean_are_told_apart():
+    later = [round(1.3 * steps) for steps in TWENTY]
+    found = measures.alike(table_of(0.5, later), table_of(0.5, TWENTY))
+    assert found.verdict is False
+    assert found.ratio.low > 1
+
+
+def test_groups_of_the_same_mean_that_differ_in_spread_are_told_apart():
+    wide = [round(1400 * 4 ** (i / 9.5 - 1)) for i in range(20)]
+    narrow = [1390 + i for i in range(20)]
+    found = measures.alike(table_of(0.5, wide), table_of(0.5, narrow))
+    assert found.ratio.low < 1 < found.ratio.high
+    assert found.p_value < 0.05
+    assert found.verdict is False
+
+
+def test_groups_of_few_runs_are_not_said_to_be_alike():
+    assert measures.alike(table_of(0.5, TWENTY[:19]), table_of(0.5, TWENTY)).verdict is None
+    nothing = measures.alike(table_of(0.5, []), table_of(0.5, TWENTY))
+    assert (nothing.verdict, math.isnan(nothing.p_value)) == (None, True)
+
+
+def test_censored_runs_are_later_than_all_others_for_the_test_of_distributions():
+    half = TWENTY[:10] + [None] * 10
+    assert measures.alike(table_of(0.5, half), table_of(0.5, half)).verdict is True
+    assert measures.alike(table_of(0.5, half), table_of(0.5, TWENTY[:10] * 2)).verdict is False
+
+
 def steps_on_a_line(fractions, percent_more):
     return [round(1e7 * (1 + percent_more / 100) ** (30 - 100 * f)) for f in fractions]
 
