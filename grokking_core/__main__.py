@@ -19,6 +19,8 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import torch
+
 import grokking_core
 from grokking_core import engine, estimate, experiments, export, sweep
 from grokking_core.record import utc_now
@@ -102,7 +104,7 @@ def sweep_experiments(args: argparse.Namespace) -> int:
             left = args.minutes and max(args.minutes - (monotonic() - started) / 60, 1e-6)
             where = {"executor": executor, "device": args.device, "minutes": left}
             asked = {"stop_at": part.stop_at, "keep": part.keep, "keep_checkpoints": part.goes_on}
-            runs = part.runs if args.scheduler else _computed(part.runs, args.device)
+            runs = part.runs if args.scheduler else _computed(part, args.device)
             parts.append(sweep(runs, part.steps, unwritten="raise", **asked, **where))
     for name, plan in plans.items():
         missing = len(plan.read().missing)
@@ -113,13 +115,22 @@ def sweep_experiments(args: argparse.Namespace) -> int:
     return max(map(_status, parts), key=(DONE, STOPPED, FAILED).index)
 
 
-def _computed(runs: Sequence[Run], device: str | None) -> list[Run]:
-    """Those in a precision that the device has; says how many of the others are left out."""
+def _computed(part: experiments.Part, device: str | None) -> list[Run]:
+    """A part's runs but for those to be trained in a precision that the device lacks; prints how many.
+
+    Raises
+    ------
+    ValueError
+        If they are all of them.
+    """
     device = device or default_device()
-    here = [run for run in runs if run.precision in engine.precisions(device)]
-    if len(here) < len(runs):
-        print(f"{len(runs) - len(here)} runs left out: {device} does not compute in their precision")
-    return here
+    missing = experiments.Plan((part,)).read().missing
+    lacking = {run for run in missing if run.precision not in engine.precisions(device)}
+    if lacking == {*part.runs}:
+        engine.check_precision(part.runs[0], torch.device(device))
+    if lacking:
+        print(f"{len(lacking)} runs left out: {device} does not compute in their precision")
+    return [run for run in part.runs if run not in lacking]
 
 
 def _executor(args: argparse.Namespace, stack: ExitStack) -> Any:

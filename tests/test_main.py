@@ -2,13 +2,14 @@ import os
 import re
 import signal
 import threading
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import yaml
 
 from grokking_core import __main__ as command
-from grokking_core import packs
+from grokking_core import experiments, packs
 from grokking_core.run import Run
 from grokking_core.store import Store
 
@@ -37,15 +38,31 @@ def grokking(*arguments: str) -> int:
     return command.main(arguments)
 
 
-def test_sweep_leaves_out_what_the_device_does_not_compute(capsys, profile):
-    path = profile(precision="tf32")
-    assert grokking("sweep", "fig1_grokking_curves", "--profile", path, "--device", "cpu") == 0
+def test_sweep_leaves_out_what_the_device_would_have_to_train_and_cannot(capsys, tmp_path):
+    task = {"operation": "x+y", "p": 7, "train_fraction": 0.7, "d_model": 8, "n_heads": 2, "seeds": [0, 1]}
+    path = tmp_path / "tiny.yml"
+    path.write_text(yaml.safe_dump({"rounding": task | {"precisions": ["fp32", "tf32"], "steps": 30}}))
+    asked = ("rounding", "--profile", str(path), "--device", "cpu")
+    assert grokking("sweep", *asked) == 0
     told = capsys.readouterr().out
     assert "2 runs left out: cpu does not compute in their precision" in told
-    assert "fig1_grokking_curves: 0 of 2 runs on record" in told
-    assert grokking("status", "fig1_grokking_curves", "--profile", path, "--device", "cpu") == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fig1")]
-    assert line.split()[2:] == ["2", "0", "0", "2", "-"]
+    assert "rounding: 2 of 4 runs on record" in told
+    assert grokking("status", *asked) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("rounding")]
+    assert line.split()[2:] == ["4", "2", "0", "2", "-"]
+    for run in experiments.plan("rounding", str(path)).read().missing:  # as if a graphics card had been here
+        twin = Store().answer(replace(run, precision="fp32"), 30)
+        Store().write(replace(twin, run=run))
+    assert grokking("sweep", *asked) == 0
+    told = capsys.readouterr().out
+    assert "left out" not in told
+    assert "rounding: 4 of 4 runs on record" in told
+
+
+def test_sweep_of_nothing_that_the_device_computes_is_wrong_use(capsys, profile):
+    asked = ("fig1_grokking_curves", "--profile", profile(precision="tf32"), "--device", "cpu")
+    assert grokking("sweep", *asked) == 2
+    assert "precision='tf32' is not to be had on device='cpu'" in capsys.readouterr().err
     assert grokking("train", *TINY, "--precision", "tf32", "--device", "cpu") == 2
     assert "precision='tf32' is not to be had on device='cpu'" in capsys.readouterr().err
 
