@@ -219,6 +219,11 @@ def variant_of(run: Run) -> str:
 _OPTIMIZER_FIELDS = tuple(dict.fromkeys(name for fields in VARIANTS.values() for name in fields))
 
 
+def _network(d_model: int, n_heads: int, precision: str) -> dict[str, Any]:
+    """What all figures let one set of the paper's network."""
+    return {"d_model": d_model, "n_heads": n_heads, "precision": precision}
+
+
 def fig1_grokking_curves(
     *,
     operation: str = "x/y",
@@ -235,7 +240,7 @@ def fig1_grokking_curves(
 ) -> Plan:
     """Figures 1 left and 4: one configuration, some seeds."""
     task = {"operation": operation, "p": p, "train_fraction": train_fraction}
-    network: dict[str, Any] = {"d_model": d_model, "n_heads": n_heads, "precision": precision}
+    network = _network(d_model, n_heads, precision)
     training: dict[str, Any] = {"optimizer": optimizer, "lr": lr, "weight_decay": weight_decay}
     runs = tuple(Run(**task, **network, **training, seed=seed) for seed in seeds)
     return Plan((Part(runs=runs, steps=steps),))
@@ -256,15 +261,7 @@ def fig1_data_fraction(
     stop_at: float | None = 0.99,
 ) -> Plan:
     """Figure 1 centre: how long it takes, by training fraction."""
-    setting = {
-        "operation": operation,
-        "p": p,
-        "n": n,
-        "lr": lr,
-        "d_model": d_model,
-        "n_heads": n_heads,
-        "precision": precision,
-    }
+    setting = {"operation": operation, "p": p, "n": n, "lr": lr} | _network(d_model, n_heads, precision)
     runs = tuple(
         Run(**setting, train_fraction=fraction, seed=seed)
         for fraction, seed in product(train_fractions, seeds)
@@ -286,7 +283,7 @@ def fig1_operation_table(
 ) -> Plan:
     """Figures 1 right and 5: one run, and its answers to the whole table."""
     task = {"operation": operation, "p": p, "train_fraction": train_fraction}
-    network: dict[str, Any] = {"d_model": d_model, "n_heads": n_heads, "precision": precision}
+    network = _network(d_model, n_heads, precision)
     run = Run(**task, **network, lr=lr, seed=seed)
     return Plan((Part(runs=(run,), steps=steps, keep=("answers",)),))
 
@@ -310,14 +307,7 @@ def fig2_optimizers(
     `full_batch_steps` is the budget of the variants with full batches, an update of which costs as many
     times a minibatch's as the training set is larger.
     """
-    setting = {
-        "operation": operation,
-        "p": p,
-        "n": n,
-        "d_model": d_model,
-        "n_heads": n_heads,
-        "precision": precision,
-    }
+    setting = {"operation": operation, "p": p, "n": n} | _network(d_model, n_heads, precision)
     return _variants(setting, fractions, seeds, steps, full_batch_steps, stop_at)
 
 
@@ -365,7 +355,7 @@ def fig2_operations(
 
     The two names are x+y mod p-1 and x*y mod p on nonzero operands, at `renamed_fraction`.
     """
-    setting = {"n": n, "lr": lr, "d_model": d_model, "n_heads": n_heads, "precision": precision}
+    setting = {"n": n, "lr": lr} | _network(d_model, n_heads, precision)
     runs = [
         Run(operation=operation, p=p, **setting, train_fraction=fraction, seed=seed)
         for operation, shares in fractions.items()
@@ -396,7 +386,7 @@ def fig3_embeddings(
     stop_at: float | None = 1.0,
 ) -> Plan:
     """Figure 3: output rows of x+y and of S5 product, with and without weight decay."""
-    setting = {"p": p, "n": n, "lr": lr, "d_model": d_model, "n_heads": n_heads, "precision": precision}
+    setting = {"p": p, "n": n, "lr": lr} | _network(d_model, n_heads, precision)
     parts = []
     for operation, fraction, steps in (
         ("x+y", addition_fraction, addition_steps),
@@ -425,15 +415,7 @@ def fig6_outliers(
     stop_at: float | None = 0.99,
 ) -> Plan:
     """Figure 6: fractions of the table for each number of training answers that are replaced."""
-    setting = {
-        "operation": operation,
-        "p": p,
-        "n": n,
-        "d_model": d_model,
-        "n_heads": n_heads,
-        "precision": precision,
-        "lr": lr,
-    }
+    setting = {"operation": operation, "p": p, "n": n, "lr": lr} | _network(d_model, n_heads, precision)
     runs = tuple(
         Run(**setting, outliers=outliers, train_fraction=fraction, seed=seed)
         for outliers, shares in fractions.items()
@@ -457,14 +439,7 @@ def fig7_sharpness(
     stop_at: float | None = 0.99,
 ) -> Plan:
     """Figure 7: networks of Figure 2 left, and the sharpness of the minima they end in."""
-    setting = {
-        "operation": operation,
-        "p": p,
-        "n": n,
-        "d_model": d_model,
-        "n_heads": n_heads,
-        "precision": precision,
-    }
+    setting = {"operation": operation, "p": p, "n": n} | _network(d_model, n_heads, precision)
     return _variants(setting, fractions, seeds, steps, full_batch_steps, stop_at, keep=("sharpness",))
 
 
@@ -484,7 +459,7 @@ def beyond_transformers(
 ) -> Plan:
     """Whether grokking needs a transformer: the paper's network and multilayer perceptrons on one task."""
     task: dict[str, Any] = {"operation": operation, "p": p, "train_fraction": train_fraction, "lr": lr}
-    networks: list[dict[str, Any]] = [{"d_model": d_model, "n_heads": n_heads, "precision": precision}]
+    networks = [_network(d_model, n_heads, precision)]
     networks += [
         {"architecture": "mlp", "d_model": d_model, "n_layers": layers, "precision": precision}
         for layers in mlp_layers
@@ -508,9 +483,7 @@ def rounding(
 ) -> Plan:
     """Whether the rounding of numbers matters: the same runs in one precision and in another."""
     task: dict[str, Any] = {"operation": operation, "p": p, "train_fraction": train_fraction, "lr": lr}
-    networks: list[dict[str, Any]] = [
-        {"d_model": d_model, "n_heads": n_heads, "precision": precision} for precision in precisions
-    ]
+    networks = [_network(d_model, n_heads, precision) for precision in precisions]
     runs = tuple(Run(**task, **network, seed=seed) for network, seed in product(networks, seeds))
     return Plan((Part(runs=runs, steps=steps, stop_at=stop_at),))
 
@@ -533,15 +506,7 @@ def film(
     n_frames: int = 36,
 ) -> Plan:
     """The film: one run of x+y and one of S5 product, those of Figure 3, looked at again and again."""
-    setting = {
-        "p": p,
-        "n": n,
-        "lr": lr,
-        "d_model": d_model,
-        "n_heads": n_heads,
-        "precision": precision,
-        "weight_decay": weight_decay,
-    }
+    setting = {"p": p, "n": n, "lr": lr, "weight_decay": weight_decay} | _network(d_model, n_heads, precision)
     parts = []
     for operation, fraction, seed, steps in (
         ("x+y", addition_fraction, addition_seed, addition_steps),
