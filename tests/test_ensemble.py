@@ -1,9 +1,8 @@
 """The networks of an ensemble against the plain ones: `test_model.py` holds those against NumPy."""
 
-from importlib.util import find_spec
-
 import pytest
 import torch
+from tensors import LOOPS, draw
 from torch.nn.utils import parameters_to_vector
 
 from grokking_core import Run, data, ensemble, model
@@ -25,12 +24,6 @@ VARIANTS = DEPTHS | {
 }
 
 
-LOOPS = [  # how attention and norms are computed
-    pytest.param(False, id="tensors"),
-    pytest.param(True, id="loops", marks=pytest.mark.skipif(find_spec("numba") is None, reason="no Numba")),
-]
-
-
 def networks(variant, n_runs, loops=False):
     """Plain networks with made-up weights, and an ensemble of the same."""
     runs = [Run(**BASE | VARIANTS[variant] | {"seed": seed}) for seed in range(n_runs)]
@@ -41,11 +34,6 @@ def networks(variant, n_runs, loops=False):
         torch.nn.utils.vector_to_parameters(row.clone(), network.parameters())
     gradients = torch.full_like(flat, torch.nan)
     return plain, ensemble.network(runs[0], flat, gradients, loops), gradients
-
-
-def draw(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
 def equations(network, n_runs, n_equations=20):

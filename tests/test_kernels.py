@@ -10,26 +10,13 @@ import torch
 
 pytest.importorskip("numba", reason="the loops need Numba; training does without")
 
+from tensors import assert_close, draw, leaf
+
 from grokking_core import ensemble, kernels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 R, N, D, H = 2, 5, 8, 2
-
-
-def draw(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def leaf(*shape, seed=0):
-    return draw(*shape, seed=seed).requires_grad_()
-
-
-def assert_close(ours, expected):
-    for a, b in zip(ours, expected, strict=True):
-        assert a.shape == b.shape
-        assert (a - b).abs().max() < 1e-12
 
 
 SEEN = np.array(

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from tensors import assert_close, draw, leaf
 from torch.nn import functional as F
 
 from grokking_core import layers
@@ -9,22 +10,6 @@ from grokking_core import layers
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 R, N, D = 3, 10, 8  # runs, rows, width
-CLOSE = 1e-13
-
-
-def draw(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def leaf(*shape, seed=0):
-    return draw(*shape, seed=seed).requires_grad_()
-
-
-def assert_close(ours, theirs):
-    for a, b in zip(ours, theirs, strict=True):
-        assert a.shape == b.shape
-        assert (a - b).abs().max() < CLOSE
 
 
 def test_linear_and_its_gradients():

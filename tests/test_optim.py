@@ -1,9 +1,8 @@
 """The update of R runs at once against R plain optimizers, which `test_train.py` holds against PyTorch's."""
 
-from importlib.util import find_spec
-
 import pytest
 import torch
+from tensors import LOOPS, draw
 
 from grokking_core import Run, optim, streams, train
 from grokking_core.streams import Purpose
@@ -29,17 +28,6 @@ VARIANTS = {
     "update noise of sgd": {"optimizer": "sgd", "update_noise": 0.5},
     "weight noise": {"weight_noise": 0.01},
 }
-
-
-def draw(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-LOOPS = [
-    pytest.param(False, id="tensors"),
-    pytest.param(True, id="loops", marks=pytest.mark.skipif(find_spec("numba") is None, reason="no Numba")),
-]
 
 
 def side_by_side(runs, first, loops=False):
