@@ -26,10 +26,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from grokking_core import ensemble, schedule, streams
+from grokking_core import ensemble, layers, schedule, streams
 from grokking_core.files import Arrays
 from grokking_core.optim import Optimizer
-from grokking_core.record import Record, curve_frame, is_finite, provenance
+from grokking_core.record import EVALUATION, Record, curve_frame, is_finite, provenance
 from grokking_core.run import Run
 from grokking_core.streams import Purpose
 from grokking_core.tables import Tables, epochs_ahead
@@ -52,6 +52,8 @@ class Trajectory:
         Time its slot took, the share of an ensemble's.
     tensors : dict
         "parameters", "first_moment", "second_moment", each (n,) on the CPU; empty before the first step.
+    evaluation : int
+        The oldest `record.EVALUATION` of a row of the curve.
     kept : dict
         What is kept of its end by name, see `kept`; not part of a checkpoint.
     """
@@ -61,6 +63,7 @@ class Trajectory:
     rows: list[tuple[float, ...]] = field(default_factory=list)
     seconds: float = 0.0
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    evaluation: int = EVALUATION
     kept: dict[str, Arrays] = field(default_factory=dict)
 
     @property
@@ -83,7 +86,7 @@ class Trajectory:
             run=self.run,
             curve=curve_frame(self.rows),
             diverged_at=None if is_finite(self.rows[-1]) else int(self.rows[-1][0]),
-            provenance=provenance(device, self.run.precision, self.seconds),
+            provenance=provenance(device, self.run.precision, self.seconds, self.evaluation),
             kept=self.kept,
             parameters=self.tensors.get("parameters"),
         )
@@ -307,9 +310,8 @@ class Ensemble:
         total = 0.0
         for x, y, label, groups in self.tables.parts(slots, EVALUATION_ROWS):
             logits = network.forward(x, y)
-            loss = logits.logsumexp(-1) - logits.gather(-1, label[..., None]).squeeze(-1)
-            right = logits.argmax(-1) == label
-            seen = torch.stack([loss.double(), right.double()], dim=1)  # (R, 2, B)
+            loss, right = layers.cross_entropy(logits, label), logits.argmax(-1) == label
+            seen = torch.stack([loss, right.double()], dim=1)  # (R, 2, B)
             # A group that an equation is not in must not see its loss, which may be infinite.
             total = total + torch.where(groups[:, :, None], seen[:, None], 0.0).sum(-1)  # (R, 3, 2)
         assert isinstance(total, Tensor)

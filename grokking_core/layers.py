@@ -81,6 +81,20 @@ def activate_backward_(name: str, g: Tensor, saved: dict[str, Tensor]) -> Tensor
     return aten.threshold_backward.grad_input(g, saved["y"], 0, grad_input=g)
 
 
+def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy of each row in nats, float64: (R, N, V), int64 (R, N) -> (R, N); NaN beside infinities.
+
+    log(1 + sum of exp(z_v - z_label) over v != label), right to 1e-9 of itself down to the smallest: the
+    textbook's logsumexp(z) - z_label is a difference of nearly equal numbers where the label is all but
+    certain, and in float32 nothing is left of it below 1e-6.
+    """
+    z = logits.double()
+    z = z - z.amax(-1, keepdim=True)
+    own = z.gather(-1, label[..., None])
+    others = z.scatter(-1, label[..., None], -math.inf).logsumexp(-1)
+    return torch.nn.functional.softplus(others - own.squeeze(-1))
+
+
 def attend(q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], n_heads: int, out: Tensor) -> Tensor:
     """Attention of each row to T rows of its own: out <- sum_t softmax_t(q . k_t / sqrt(D / H)) v_t.
 

@@ -14,7 +14,7 @@ from grokking_core.record import Record
 from grokking_core.run import Run
 
 MIME = "application/vnd.grokking.provenance+json"
-SHARED = ("device", "precision", "package", "source", "torch")  # listed where records differ
+SHARED = ("device", "precision", "evaluation", "package", "source", "torch")  # listed where records differ
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Provenance:
     data : dict
         Plain values: read, trained, missing, runs (read or trained); asked, a list of {steps, stop_at};
         profile and notebook (None outside the book);
-        device, precision, package, source and torch (each a list if the records differ);
+        device, precision, evaluation (see `record.EVALUATION`), package, source and torch (each a list
+        if the records differ);
         drawn_with, {package, source, torch, python} of this call;
         training_seconds of all runs,
         seconds of this call, trained_between (first and last date), date of this call.
@@ -48,6 +49,7 @@ class Provenance:
         data["asked"] = [{"steps": steps, "stop_at": stop_at} for steps, stop_at in asked]
         for name in ("profile", "notebook"):
             data[name] = os.environ.get(f"GROKKING_{name.upper()}")  # as `make book` says
+        sources = [{"evaluation": 1} | source for source in sources]
         data |= {name: _shared(source.get(name) for source in sources) for name in SHARED}
         data["drawn_with"] = records.versions() | {"python": platform.python_version()}
         longest: dict[Run, float] = {}

@@ -28,6 +28,10 @@ COLUMNS = (
     "unmirrored_accuracy",  # of validation equations (x, y) whose mirror (y, x) is not in training
     "weight_norm",  # Euclidean norm of all parameters
 )
+# How a curve's losses are computed from the logits; records before there was this number have 1.
+EVALUATION = (
+    2  # 1: in the run's precision, in float32 artefacts below 1e-6; 2: in float64, right down to 1e-12
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,7 @@ class Record:
     diverged_at : int or None
         The evaluation step at which a weight or a loss was no longer finite; the run ends there.
     provenance : dict
-        Package version and source hash, torch, device, precision, seconds, date.
+        Package version and source hash, torch, device, precision, evaluation, seconds, date.
     kept : dict
         What was kept of the run's end, by name: arrays by name, as `kept.KEPT` says.
     parameters : Tensor or None
@@ -123,13 +127,16 @@ def curve_frame(rows: list[tuple[float, ...]]) -> pd.DataFrame:
     return curve
 
 
-def provenance(device: torch.device | str, precision: str, seconds: float) -> dict[str, Any]:
-    """Where a record comes from: versions, device, precision, seconds of the device, date (UTC)."""
+def provenance(
+    device: torch.device | str, precision: str, seconds: float, evaluation: int = EVALUATION
+) -> dict[str, Any]:
+    """Where a record comes from: versions, device, precision, evaluation, seconds it took, date (UTC)."""
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return versions() | {
         "device": f"{device.type}: {name}",
         "precision": precision,
+        "evaluation": evaluation,
         "seconds": round(seconds, 3),
         "date": utc_now(),
     }

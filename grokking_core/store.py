@@ -246,7 +246,8 @@ class Store:
             With the path and the reason.
         """
         meta = _head(trajectory.run, "checkpoint")
-        meta |= {"step": trajectory.step, "seconds": trajectory.seconds, "date": utc_now()}
+        meta |= {"step": trajectory.step, "seconds": trajectory.seconds, "evaluation": trajectory.evaluation}
+        meta |= {"date": utc_now()}
         rows = np.array(trajectory.rows, np.float64).reshape(-1, len(COLUMNS))
         arrays = {name: t.numpy() for name, t in trajectory.tensors.items()} | {"rows": rows}
         files.write(self.path(trajectory.run, "checkpoint"), files.to_bytes(meta, arrays))
@@ -259,7 +260,8 @@ class Store:
         meta, arrays = held
         rows: list[tuple[float, ...]] = [(int(row[0]), *row[1:]) for row in arrays.pop("rows").tolist()]
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return Trajectory(run, meta["step"], rows, meta["seconds"], tensors)
+        evaluation = meta.get("evaluation", 1)
+        return Trajectory(run, meta["step"], rows, meta["seconds"], tensors, evaluation)
 
     def forget(self, run: Run) -> None:
         """Remove a run's checkpoint, if there is one."""

@@ -74,7 +74,7 @@ def evaluate(
 ) -> tuple[float, ...]:
     """Losses, accuracies and weight norm over the whole table: `record.COLUMNS` without the step."""
     logits = network(tokens)
-    loss = F.cross_entropy(logits, labels, reduction="none").double().numpy()
+    loss = F.cross_entropy(logits.double(), labels, reduction="none").numpy()
     right = (logits.argmax(-1) == labels).numpy()
     norm = torch.nn.utils.parameters_to_vector(network.parameters()).double().norm().item()
     of = dataset.is_train, ~dataset.is_train, dataset.is_unmirrored

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import torch
 
-from grokking_core import Run, engine, schedule, streams, train
+from grokking_core import Run, data, engine, model, schedule, streams, train
 from grokking_core.engine import Ensemble, Listener, Trajectory
 from grokking_core.streams import Purpose
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
+MOMENTS = ("parameters", "first_moment", "second_moment")
 CLOSE = 1e-10  # of curves and weights in float64, after 100 steps
 BASE = {"operation": "x+y", "p": 7, "n_layers": 1, "d_model": 8, "n_heads": 2, "precision": "fp64"}
 QUICK = {"operation": "x+y", "p": 23, "architecture": "mlp", "d_model": 32, "d_ff": 64, "n_layers": 1}
@@ -154,6 +155,60 @@ def test_engine_agrees_with_the_plain_twin_on_a_whole_table_of_the_paper():
     assert run.n_train > engine.EVALUATION_ROWS
     (record,) = follow([run], 2)
     assert_same(record, train.train(run, 2), CLOSE)
+
+
+# Losses however small.
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("loops", [False, True])
+@pytest.mark.parametrize("network", [{}, {"architecture": "mlp"}])
+def test_losses_down_to_1e_12_are_those_of_the_same_weights_in_float64(slots, loops, network):
+    """By the plain twin, and by NumPy from the plain network's logits; with each slot due, and with one."""
+    run = Run(
+        **BASE
+        | network
+        | {"precision": "fp32", "optimizer": "adam", "weight_decay": 0.0, "lr": 0.01, "train_fraction": 0.3}
+    )
+    weights = train.train(run, 400).parameters
+    e = Ensemble([run], slots, CPU, loops=loops)
+    for slot in range(slots):
+        e.load(slot, Trajectory(run, tensors=dict.fromkeys(MOMENTS, torch.zeros_like(weights))))
+    seen = []
+    for scale in (1.0, 2.0, 4.0, 6.0):
+        scaled, plain = weights.clone(), model.build(dataclasses.replace(run, precision="fp64"))
+        scaled[-plain.output.weight.numel() :] *= scale  # the output layer is the last
+        torch.nn.utils.vector_to_parameters(scaled.double(), plain.parameters())
+        dataset = data.dataset(run)
+        tokens = torch.from_numpy(data.tokens(dataset.x, dataset.y, run.n_elements))
+        gaps = by_numpy(plain(tokens).detach().numpy(), dataset.label)[dataset.is_train]
+        twin = train.evaluate(plain, dataset, tokens, torch.from_numpy(dataset.label))[0]
+        assert twin == pytest.approx(gaps.mean(), rel=1e-3)
+        e.parameters.copy_(scaled)
+        for due in ([*range(slots)], [slots - 1]):
+            e.evaluate(due)
+            assert e.at(due[-1]).rows[-1][1] == pytest.approx(gaps.mean(), rel=1e-3)
+        seen.append(gaps.mean())
+    assert min(seen) < 1e-9 < 1e-7 < max(seen)
+
+
+def by_numpy(logits, label):
+    """Cross-entropy of each row in float64: log of 1 + the odds of the other answers."""
+    own = np.take_along_axis(logits, label[:, None], 1)
+    odds = np.exp(logits - own)
+    np.put_along_axis(odds, label[:, None], 0, 1)
+    return np.log1p(odds.sum(1))
+
+
+def test_losses_of_a_saturated_network_agree_with_the_plain_twin():
+    """An engine that took the difference of nearly equal numbers said 0 here from step 900 on."""
+    run = Run(
+        operation="x+y", p=23, architecture="mlp", n_layers=1, d_model=64, train_fraction=0.6,
+        optimizer="adam", weight_decay=0.0, batch_size="full", lr=5e-3,
+    )  # fmt: skip
+    (ours,), twin = follow([run], 1000), train.train(run, 1000)
+    assert 0 < twin.curve["train_loss"].iloc[-1] < 1e-6
+    np.testing.assert_allclose(ours.curve["train_loss"], twin.curve["train_loss"], rtol=5e-3)
 
 
 # In company and alone.

@@ -36,6 +36,29 @@ def test_layer_norm_and_its_gradients(n_runs):
     assert_close([dx, dw, db], torch.autograd.grad(y, (x, w, b), g))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_cross_entropy_is_right_however_small_it_is(dtype):
+    gaps = torch.tensor([0.0, 1.0, 15.0, 27.0, 60.0, 700.0])  # of the label's logit above each of the others
+    logits = torch.full((R, 2 * len(gaps), 4), 3.0)
+    label = torch.arange(2 * len(gaps)).remainder(4).expand(R, -1)
+    logits.scatter_(2, label[..., None], 3 + torch.cat([gaps, -gaps]).expand(R, -1)[..., None])
+    loss = layers.cross_entropy(logits.to(dtype), label)
+    expected = [math.log1p(3 * math.exp(-gap)) for gap in gaps.tolist()]
+    expected += [gap + math.log(3 + math.exp(-gap)) for gap in gaps.tolist()]
+    assert loss.dtype == torch.float64
+    torch.testing.assert_close(
+        loss, torch.tensor(expected, dtype=torch.float64).expand(R, -1), rtol=2e-7, atol=0
+    )
+    assert loss[0, 4].item() == pytest.approx(3 * math.exp(-60), rel=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [math.inf, math.nan])
+@pytest.mark.parametrize("label", [0, 1])
+def test_cross_entropy_of_logits_that_are_not_finite_is_not(wrong, label):
+    logits = torch.tensor([[[wrong, 0.0, 0.0]]])
+    assert not layers.cross_entropy(logits, torch.tensor([[label]])).isfinite()
+
+
 @pytest.mark.parametrize("name", ["relu", "gelu", "tanh"])
 def test_activation_and_its_gradient(name):
     x, g, saved = leaf(R, N, D), draw(R, N, D, seed=1), {}

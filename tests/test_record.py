@@ -166,7 +166,9 @@ def test_divergence_is_read_off_training_loss_and_weight_norm(column, value):
 
 def test_provenance_says_what_made_the_numbers():
     p = record.provenance("cpu", "fp64", 1.23456)
-    assert set(p) == {"package", "source", "torch", "device", "precision", "seconds", "date"}
+    assert set(p) == {
+        "package", "source", "torch", "device", "precision", "evaluation", "seconds", "date"
+    }  # fmt: skip
     assert p["torch"] == torch.__version__
     assert p["device"].startswith("cpu: ")
     assert p["precision"] == "fp64"

@@ -18,7 +18,7 @@ from grokking_core import Run, export, files, packs
 from grokking_core import store as stores
 from grokking_core.engine import Trajectory
 from grokking_core.files import RecordWarning, StoreError
-from grokking_core.record import COLUMNS, Record, provenance
+from grokking_core.record import COLUMNS, EVALUATION, Record, provenance
 from grokking_core.schedule import evaluation_steps
 from grokking_core.store import Store, key_of, record_parts
 
@@ -245,6 +245,19 @@ def test_folder_in_the_place_of_a_record_is_reported_and_left(store):
         assert store.answer(run(), 100) is None
     with pytest.raises(StoreError, match="cannot be read"):
         store.write(record(run()))
+
+
+def test_checkpoint_says_how_its_losses_were_computed(store):
+    """A curve that was begun before losses were right says so to its end."""
+    began = replace(Trajectory(run(), 0, [(0,) + (1.0,) * 6]), evaluation=1)
+    store.keep(began)
+    found = store.checkpoint(run())
+    assert found.evaluation == found.record("cpu").provenance["evaluation"] == 1
+    path = store.path(run(), "checkpoint")
+    meta, arrays = files.read(path)
+    path.write_bytes(files.to_bytes({k: v for k, v in meta.items() if k != "evaluation"}, arrays))
+    assert store.checkpoint(run()).evaluation == 1  # as before there was a number
+    assert Trajectory(run()).evaluation == EVALUATION == provenance("cpu", "fp32", 1.0)["evaluation"]
 
 
 def test_damaged_checkpoint_and_weights_are_set_aside(store):
