@@ -26,7 +26,7 @@ help:
 	@echo "PYTHON=/path/to/python chooses the interpreter, PIP_FLAGS=... is handed to pip."
 
 book: $(VENV)/.ready-book
-	@$(PY) -m book.build
+	@$(PY) -m grokking_book.make
 
 test: $(VENV)/.ready-test
 	$(PY) -m pytest
@@ -35,6 +35,7 @@ check: $(VENV)/.ready-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
+	$(VENV)/bin/lint-imports
 	$(PY) -m nbstripout --verify $$(find book -name '*.ipynb' -not -path '*/.*')
 
 env: $(VENV)/.ready-book

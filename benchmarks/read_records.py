@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from grokking_core import Run, packs, schedule
-from grokking_core.record import COLUMNS, Record, provenance
-from grokking_core.store import Store, key_of, record_parts
+from grokking_core import Run
+from grokking_core.records import shipped as packs
+from grokking_core.records.store import Store, record_parts
+from grokking_core.runs import schedule
+from grokking_core.runs.keys import key_of
+from grokking_core.runs.record import COLUMNS, Record, provenance
 
 STEPS = 100_000
 

@@ -22,11 +22,15 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import torch
 
 import grokking_core
-from grokking_core import engine, estimate, experiments, export, sweep
-from grokking_core.record import utc_now
-from grokking_core.run import CHOICES, Run
-from grokking_core.store import KINDS, Store
-from grokking_core.sweep import Question, Records, default_device
+from grokking_core import sweep
+from grokking_core.paper import experiments, export
+from grokking_core.records.store import KINDS, Store
+from grokking_core.runs.record import utc_now
+from grokking_core.runs.records import Records
+from grokking_core.runs.run import CHOICES, Run
+from grokking_core.sweeps import estimate
+from grokking_core.sweeps.sweeping import Question, default_device
+from grokking_core.training import engine
 
 DONE, FAILED, WRONG_USE, STOPPED = range(4)
 
@@ -137,7 +141,7 @@ def _executor(args: argparse.Namespace, stack: ExitStack) -> Any:
     """Workers as asked for, ended with the stack; None without."""
     if args.workers is None and args.scheduler is None:
         return None
-    from grokking_core import workers
+    from grokking_core.sweeps import workers
 
     if args.workers is not None:
         return stack.enter_context(workers.LocalWorkers(args.workers))

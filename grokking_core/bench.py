@@ -24,8 +24,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from grokking_core import data, engine, ensemble, model, schedule, train
-from grokking_core.run import Run
+from grokking_core import data
+from grokking_core import model as model_room
+from grokking_core.model import plain as model
+from grokking_core.runs import schedule
+from grokking_core.runs.run import Run
+from grokking_core.training import engine
+from grokking_core.training import plain as train
 
 PAPER = Run(operation="x/y")
 SECONDS = 0.6  # of one measurement
@@ -89,7 +94,7 @@ def measure(device: torch.device, precision: Precision, widths: Sequence[int], r
         "precision": precision,
         "threads": threads,
         "torch": torch.__version__,
-        "numba": version("numba") if ensemble.has_loops(device) else None,
+        "numba": version("numba") if model_room.has_loops(device) else None,
         "engine": [{"width": w, "run_steps_per_second": median[f"width={w}"]} for w in widths],
         "best_width": best,
         "microseconds_per_run_step": 1e6 / median[f"width={best}"],
@@ -111,7 +116,7 @@ def measure(device: torch.device, precision: Precision, widths: Sequence[int], r
 def plain_rate(run: Run, device: torch.device) -> Callable[[], float]:
     """Run-steps a second of the plain twin, one network at a time, on all cores."""
     network = model.build(run, str(device))
-    dataset = data.dataset(run)
+    dataset = run.dataset()
     tokens = torch.from_numpy(data.tokens(dataset.x, dataset.y, run.n_elements)).to(device)
     labels, order = torch.from_numpy(dataset.label).to(device), torch.from_numpy(dataset.train).to(device)
     optimizer = train.Optimizer(run, list(network.parameters()))

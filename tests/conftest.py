@@ -61,8 +61,9 @@ def run_notebook(monkeypatch):
     import matplotlib as mpl
     from matplotlib import pyplot as plt
 
-    from grokking_core import exercises, experiments
-    from grokking_core.sweep import Records
+    from grokking_book.pages import exercises
+    from grokking_core.paper import experiments
+    from grokking_core.runs.records import Records
 
     def run(name, made_up, **parameters):
         def answer(plan):

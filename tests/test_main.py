@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from grokking_core import __main__ as command
-from grokking_core import experiments, packs
-from grokking_core.run import Run
-from grokking_core.store import Store
+from grokking_core.paper import experiments
+from grokking_core.records import shipped as packs
+from grokking_core.records.store import Store
+from grokking_core.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("own_folders", "one_thread")
 

@@ -1,0 +1,1 @@
+"""What only the site needs: what a reader plays with, tables of pages, the build, extensions of Sphinx."""

@@ -1,0 +1,1 @@
+"""`make book`: notebooks are executed, the site is rendered."""

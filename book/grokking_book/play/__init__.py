@@ -1,0 +1,1 @@
+"""What a page lets its reader play with."""

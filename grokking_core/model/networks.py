@@ -1,0 +1,374 @@
+"""Many networks in one set of tensors: the plain networks of `model.py`, without repeated work.
+
+Every parameter carries a leading axis of runs, and every product is a batched product. The inputs are
+`x op y =` under a causal mask, so positions 0 and 1 depend on x alone: they are computed once for each of
+the P elements, not once for each of the B equations. Queries, keys and values of the first layer are
+tables over single tokens, and the last layer computes its `=` position only.
+
+Axes: R runs, B equations, P elements, D = d_model, F = hidden width, V = vocabulary.
+The residual stream has N = 2 X + 2 B rows: position 0 for each x, position 1 for each x, position 2 for
+each equation, position 3 for each equation. X is P; where dropout makes equations with the same x differ,
+it is B. The table of first-layer rows has x at position 0 for each element, y at position 2 for each
+element, `op` at position 1 and `=` at position 3: 2 P + 2 rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grokking_core.model import plain as model
+from grokking_core.model import tensor_ops as layers
+from grokking_core.runs.run import Run
+
+Views = dict[str, Tensor]  # parameter name -> (R, *shape)
+Saved = dict[str, Any]  # what a backward pass needs from its forward pass
+Drop = Callable[[int, Tensor], Tensor]  # (layer, branch (R, N, D)) -> factors 0 or 1 / (1 - dropout)
+
+
+# What the shapes of a network depend on.
+SIZES = ("operation", "p", "n", "architecture", "n_layers", "d_model", "n_heads", "d_ff", "norm")
+
+
+@lru_cache(maxsize=256)
+def _shapes(**sizes: Any) -> dict[str, torch.Size]:
+    return {name: p.shape for name, p in model.build(Run(**sizes)).named_parameters()}
+
+
+class Layout:
+    """Where each parameter of a network lies in a flat vector of `n` numbers."""
+
+    def __init__(self, run: Run):
+        self.shapes = _shapes(**{name: getattr(run, name) for name in SIZES})
+        self.n = sum(shape.numel() for shape in self.shapes.values())
+
+    def views(self, flat: Tensor) -> Views:
+        """Views of `flat` (R, n) by parameter name, each (R, *shape)."""
+        parts = flat.split([shape.numel() for shape in self.shapes.values()], dim=1)
+        return {
+            name: part.unflatten(1, shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+
+
+def first_parameters(run: Run) -> Tensor:
+    """First weights of a run, (n,): those of its plain network."""
+    return torch.nn.utils.parameters_to_vector(model.build(run).parameters()).detach()
+
+
+class Network:
+    """Forward and backward passes of R networks of one shape.
+
+    Parameters
+    ----------
+    run : Run
+        Any of the runs: only sizes are read from it.
+    parameters, gradients : Tensor
+        (R, n) each. `backward` overwrites the gradients.
+    """
+
+    def __init__(self, run: Run, parameters: Tensor, gradients: Tensor):
+        layout = Layout(run)
+        self.w, self.dw = layout.views(parameters), layout.views(gradients)
+        self.n_runs, self.n_elements, self.d_model = len(parameters), run.n_elements, run.d_model
+        self.n_layers, self.hidden_width, self.activation = run.n_layers, run.hidden_width, run.activation
+        self._buffers: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+
+    def buffer(self, name: str, *shape: int) -> Tensor:
+        """Memory of shape (R, *shape), the same at every call with this name and shape."""
+        if (name, shape) not in self._buffers:
+            self._buffers[name, shape] = self.w["embedding.weight"].new_empty(self.n_runs, *shape)
+        return self._buffers[name, shape]
+
+    def forward(self, x: Tensor, y: Tensor, drop: Drop | None = None) -> Tensor:
+        """Logits (R, B, V) of the equations x op y, int64 (R, B) each."""
+        raise NotImplementedError
+
+    def backward(self, dlogits: Tensor) -> None:
+        """Gradients of sum(dlogits * logits) for the last `forward`."""
+        raise NotImplementedError
+
+    def drop_counter(self, n_rows: int, n_equations: int, width: int) -> Tensor:
+        """Counters (N, width) of a branch's dropout: places in the plain network's branch."""
+        raise NotImplementedError
+
+
+class TransformerNetwork(Network):
+    """R times `model.Transformer`."""
+
+    def __init__(self, run: Run, parameters: Tensor, gradients: Tensor):
+        super().__init__(run, parameters, gradients)
+        self.n_heads, self.norm = run.n_heads, run.norm
+        positions = model.sinusoidal_positions(model.N_TOKENS, self.d_model).to(parameters)
+        each_x, each_y = (positions[i].expand(self.n_elements, -1) for i in (0, 2))
+        self.table_positions = torch.cat([each_x, each_y, positions[1:2], positions[3:]])  # (2P + 2, D)
+
+    def forward(self, x: Tensor, y: Tensor, drop: Drop | None = None) -> Tensor:
+        """Logits (R, B, V) of the equations x op y, int64 (R, B) each."""
+        p, n_equations = self.n_elements, x.shape[1]
+        self.drop = drop
+        self.n_x = p if drop is None else n_equations  # X
+        self.n_equations = n_equations  # B
+        self.table_row = self._table_row(x, y)  # (R, N), of each row of the residual
+        # (R, 2B), the rows of positions 0 and 1 that each equation sees:
+        self.x_row = None if drop else torch.cat([x, p + x], dim=1)
+        self.saved: dict[str, Saved] = {}
+        embedding = self.w["embedding.weight"]
+        self.table = torch.cat([embedding[:, :p], embedding], dim=1).add_(self.table_positions)
+        residual = self._take(self.table, self.table_row)
+        for layer in range(self.n_layers):
+            attended = self._attention(layer, residual) if layer > 0 else self._first_attention(x, y)
+            residual = self._branches(layer, residual[:, self._first_row(layer) :], attended)
+        self.final = self._norm("final_norm", residual) if self.norm == "pre" else residual
+        return layers.linear(self.final, self.w["output.weight"])
+
+    def backward(self, dlogits: Tensor) -> None:
+        """Gradients of sum(dlogits * logits) for the last `forward`."""
+        w, p = self.w, self.n_elements
+        out = self.buffer("dfinal", self.n_equations, self.d_model)
+        g = layers.linear_backward(dlogits, self.final, w["output.weight"], self.dw["output.weight"], out)
+        if self.norm == "pre":
+            g = self._norm_backward("final_norm", g)
+        for layer in reversed(range(self.n_layers)):
+            g, dattended = self._branches_backward(layer, g)
+            backward = self._attention_backward if layer > 0 else self._first_attention_backward
+            g = backward(layer, g, dattended)
+        dembedding = self.dw["embedding.weight"]
+        dembedding.copy_(g[:, p:])
+        dembedding[:, :p] += g[:, :p]
+
+    def drop_counter(self, n_rows: int, n_equations: int, width: int) -> Tensor:
+        """Counters (N, width) in a branch (B, T, width), for all positions or the last alone."""
+        row = torch.arange(n_rows, device=self.table_positions.device)
+        position = row // n_equations + model.N_TOKENS - n_rows // n_equations
+        first = (row % n_equations * model.N_TOKENS + position) * width
+        return first[:, None] + torch.arange(width, device=row.device)
+
+    def _table_row(self, x: Tensor, y: Tensor) -> Tensor:
+        p = self.n_elements
+        each_x = x if self.drop else torch.arange(p, device=x.device).expand(self.n_runs, -1)
+        op, equals = torch.full_like(each_x, 2 * p), torch.full_like(y, 2 * p + 1)
+        return torch.cat([each_x, op, p + y, equals], dim=1)
+
+    # The rows that go on: all of them, in the last layer those of position 3 only.
+
+    def _first_row(self, layer: int) -> int:
+        return 2 * self.n_x + self.n_equations if layer == self.n_layers - 1 else 0
+
+    # Attention of the first layer, from tables over tokens.
+
+    def _first_attention(self, x: Tensor, y: Tensor) -> Tensor:
+        name = "blocks.0.attention"
+        rows = self._norm(f"{name}_norm", self.table) if self.norm == "pre" else self.table
+        self.saved[name] = saved = {"rows": rows}
+        qkv = layers.linear(rows, self.w[f"{name}.qkv.weight"])  # (R, 2P + 2, 3D)
+        saved["attended"] = self._attend_by_token(qkv, x, y, saved)
+        return saved["attended"]
+
+    def _attend_by_token(self, qkv: Tensor, x: Tensor, y: Tensor, saved: Saved) -> Tensor:
+        """What the rows that go on get from the first layer's attention, (R, N, D)."""
+        at_x, at_equation = layers.table_attention(qkv, x, y, self.n_heads, saved)
+        if self.x_row is None:  # each equation has rows of its own from here on
+            at_x = layers.take(at_x, torch.cat([x, self.n_elements + x], dim=1))
+        return torch.cat([at_x, at_equation], dim=1)[:, self._first_row(0) :]
+
+    def _first_attention_backward(self, layer: int, dresidual: Tensor, dattended: Tensor) -> Tensor:
+        """Gradient with respect to the table."""
+        name, first = f"blocks.{layer}.attention", self._first_row(layer)
+        saved = self.saved[name]
+        w, dw = self.w[f"{name}.qkv.weight"], self.dw[f"{name}.qkv.weight"]
+        dqkv = self._attend_by_token_backward(dattended, saved)
+        dtable = layers.linear_backward(
+            dqkv, saved["rows"], w, dw, self.buffer("dtable", *self.table.shape[1:])
+        )
+        if self.norm == "pre":
+            dtable = self._norm_backward(f"{name}_norm", dtable)
+        return self._take_backward_(dresidual, self.table_row[:, first:], dtable)
+
+    def _attend_by_token_backward(self, g: Tensor, saved: Saved) -> Tensor:
+        """Gradient with respect to qkv, from that with respect to what `_attend_by_token` returns."""
+        p, first = self.n_elements, self._first_row(0)
+        g = torch.nn.functional.pad(g, (0, 0, first, 0)) if first else g
+        g_x, g_equation = g.split([2 * self.n_x, 2 * self.n_equations], dim=1)
+        if self.x_row is None:
+            x = saved["x"]
+            g_x = layers.take_backward(g_x, torch.cat([x, p + x], dim=1), 2 * p)
+        return layers.table_attention_backward(g_x, g_equation, self.n_heads, saved)
+
+    # Attention of the other layers: queries, keys and values of every row, each row with those it sees.
+
+    def _attention(self, layer: int, residual: Tensor) -> Tensor:
+        name, first, d = f"blocks.{layer}.attention", self._first_row(layer), self.d_model
+        w, n_rows = self.w[f"{name}.qkv.weight"], residual.shape[1]
+        rows = self._norm(f"{name}_norm", residual) if self.norm == "pre" else residual
+        q = layers.linear(rows[:, first:], w[:, :d], self.buffer(f"{name}.q", n_rows - first, d))
+        kv = layers.linear(rows, w[:, d:], self.buffer(f"{name}.kv", n_rows, 2 * d))
+        attended = self.buffer(f"{name}.attended", n_rows - first, d)
+        self.saved[name] = saved = {"rows": rows, "q": q, "kv": kv, "attended": attended}
+        self._attend(layer, q, kv, attended, saved)
+        return attended
+
+    def _attend(self, layer: int, q: Tensor, kv: Tensor, out: Tensor, saved: Saved) -> None:
+        """Attention of the rows that go on, from their queries (R, N, D) and all keys and values."""
+        saved["at_x"] = kv if self.x_row is None else layers.take(kv[:, : 2 * self.n_x], self.x_row)
+        for section, keys, values in self._sights(layer, kv, saved["at_x"]):
+            saved[f"weight {section}"] = layers.attend(
+                q[:, section], keys, values, self.n_heads, out=out[:, section]
+            )
+
+    def _attention_backward(self, layer: int, dresidual: Tensor, dattended: Tensor) -> Tensor:
+        """Gradient with respect to the residual that the layer was given."""
+        name, first, d = f"blocks.{layer}.attention", self._first_row(layer), self.d_model
+        w, dw, saved = self.w[f"{name}.qkv.weight"], self.dw[f"{name}.qkv.weight"], self.saved[name]
+        q, kv, rows = saved["q"], saved["kv"], saved["rows"]
+        dq, dkv = (self.buffer(name, *a.shape[1:]).zero_() for name, a in (("dq", q), ("dkv", kv)))
+        self._attend_backward(layer, dattended, dq, dkv, saved)
+        drows = layers.linear_backward(dkv, rows, w[:, d:], dw[:, d:], self.buffer("drows", *rows.shape[1:]))
+        layers.write(dw[:, :d], torch.bmm, dq.mT, rows[:, first:])
+        drows[:, first:].baddbmm_(dq, w[:, :d])
+        if self.norm == "pre":
+            drows = self._norm_backward(f"{name}_norm", drows)
+        drows[:, first:] += dresidual
+        return drows
+
+    def _attend_backward(self, layer: int, g: Tensor, dq: Tensor, dkv: Tensor, saved: Saved) -> None:
+        """Add the gradients of `_attend` to dq and dkv."""
+        q, kv, at_x = saved["q"], saved["kv"], saved["at_x"]
+        dat_x = dkv if self.x_row is None else self.buffer("dat_x", *at_x.shape[1:]).zero_()
+        sights = zip(self._sights(layer, kv, at_x), self._sights(layer, dkv, dat_x), strict=True)
+        for (section, keys, values), (_, dkeys, dvalues) in sights:
+            weight, of = saved[f"weight {section}"], (q[:, section], keys, values)
+            layers.attend_backward(g[:, section], weight, *of, dq[:, section], dkeys, dvalues)
+        if self.x_row is not None:
+            dkv[:, : 2 * self.n_x] += layers.take_backward(dat_x, self.x_row, 2 * self.n_x)
+
+    def _sights(self, layer: int, kv: Tensor, at_x: Tensor) -> list[tuple[slice, list[Tensor], list[Tensor]]]:
+        """(rows, keys, values) for each position: which rows of the residual, and what each of them sees.
+
+        `kv` (R, N, 2D) has keys and values of every row; `at_x` those of positions 0 and 1 for each equation,
+        position 0 first. Given their gradients instead, it returns the places of the gradients.
+        """
+        x, b = self.n_x, self.n_equations
+        (k, v), (kx, vx) = kv.split(self.d_model, -1), at_x.split(self.d_model, -1)
+        ends = (
+            (0, x),
+            (x, 2 * x),
+            (2 * x, 2 * x + b),
+            (2 * x + b, 2 * x + 2 * b),
+        )  # rows of positions 0 to 3
+        own = [slice(*end) for end in ends]
+        seen = [([k[:, own[0]]], [v[:, own[0]]])]
+        seen.append(([k[:, own[0]], k[:, own[1]]], [v[:, own[0]], v[:, own[1]]]))
+        at = [slice(0, b), slice(b, 2 * b)]
+        for last in (2, 3):
+            keys = [kx[:, at[0]], kx[:, at[1]], *(k[:, own[i]] for i in range(2, last + 1))]
+            values = [vx[:, at[0]], vx[:, at[1]], *(v[:, own[i]] for i in range(2, last + 1))]
+            seen.append((keys, values))
+        if layer == self.n_layers - 1:
+            return [(slice(0, b), *seen[3])]
+        return [(section, *sight) for section, sight in zip(own, seen, strict=True)]
+
+    # The two branches added to the residual stream, and their norms.
+
+    def _branches(self, layer: int, residual: Tensor, attended: Tensor) -> Tensor:
+        name, n_rows = f"blocks.{layer}", residual.shape[1]
+        saved = self.saved[name] = {}
+        y = self._onto(residual, attended, f"{name}.attention.out.weight", f"{name}.attention_norm")
+        f = self._norm(f"{name}.feed_forward_norm", y) if self.norm == "pre" else y
+        hidden = self.buffer(f"{name}.hidden", n_rows, self.hidden_width)
+        layers.linear(f, self.w[f"{name}.feed_forward.up.weight"], hidden)
+        h = layers.activate_(self.activation, hidden, saved)
+        saved |= {"f": f, "h": h}
+        down, norm = f"{name}.feed_forward.down.weight", f"{name}.feed_forward_norm"
+        if self.drop is None:
+            return self._onto(y, h, down, norm)
+        saved["drop"] = self.drop(layer, y)
+        z = torch.addcmul(y, layers.linear(h, self.w[down]), saved["drop"])
+        return self._norm(norm, z) if self.norm == "post" else z
+
+    def _onto(self, residual: Tensor, x: Tensor, w: str, norm: str) -> Tensor:
+        """residual + x W^T, normed if norms come after."""
+        y = torch.baddbmm(residual, x, self.w[w].mT)
+        return self._norm(norm, y) if self.norm == "post" else y
+
+    def _branches_backward(self, layer: int, g: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients with respect to the residual and to what attention gives."""
+        name, saved = f"blocks.{layer}", self.saved[f"blocks.{layer}"]
+        up, down, out = (
+            f"{name}.{part}.weight" for part in ("feed_forward.up", "feed_forward.down", "attention.out")
+        )
+        attended = self.saved[f"{name}.attention"]["attended"]
+        if self.norm == "post":
+            g = self._norm_backward(f"{name}.feed_forward_norm", g)
+        dbranch = g if self.drop is None else g * saved["drop"]
+        dh = layers.linear_backward(
+            dbranch, saved["h"], self.w[down], self.dw[down], self.buffer("dhidden", *saved["h"].shape[1:])
+        )
+        layers.activate_backward_(self.activation, dh, saved)
+        df = layers.linear_backward(dh, saved["f"], self.w[up], self.dw[up], self.buffer("df", *g.shape[1:]))
+        if self.norm == "pre":
+            df = self._norm_backward(f"{name}.feed_forward_norm", df)
+        if self.norm == "post":
+            dy = self._norm_backward(f"{name}.attention_norm", df, g)
+        else:
+            dy = df.add_(g)
+        dattended = self.buffer("dattended", *dy.shape[1:])
+        return dy, layers.linear_backward(dy, attended, self.w[out], self.dw[out], dattended)
+
+    def _take(self, table: Tensor, row: Tensor) -> Tensor:
+        return layers.take(table, row)
+
+    def _take_backward_(self, g: Tensor, row: Tensor, dtable: Tensor) -> Tensor:
+        return dtable.add_(layers.take_backward(g, row, dtable.shape[1]))
+
+    def _norm(self, name: str, x: Tensor) -> Tensor:
+        self.saved[name] = {}
+        return layers.layer_norm(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"], self.saved[name])
+
+    def _norm_backward(self, name: str, g: Tensor, more: Tensor | None = None) -> Tensor:
+        """Gradient with respect to what was normed, for a gradient of g, or of g + more; uses up g."""
+        g = g if more is None else g.add_(more)
+        w, b, dw, db = (of[f"{name}.{part}"] for of in (self.w, self.dw) for part in ("weight", "bias"))
+        return layers.layer_norm_backward(g, w, b, dw, db, self.saved[name])
+
+
+class MLPNetwork(Network):
+    """R times `model.MLP`."""
+
+    def forward(self, x: Tensor, y: Tensor, drop: Drop | None = None) -> Tensor:
+        """Logits (R, B, V) of the equations x op y, int64 (R, B) each."""
+        self.token = torch.cat([x, y], dim=1)  # (R, 2B)
+        h = torch.cat(layers.take(self.w["embedding.weight"], self.token).split(x.shape[1], dim=1), dim=-1)
+        self.saved: list[Saved] = []
+        for layer in range(self.n_layers):
+            saved: Saved = {"input": h}
+            h = layers.activate_(self.activation, layers.linear(h, self.w[f"hidden.{layer}.weight"]), saved)
+            if drop:
+                saved["drop"] = drop(layer, h)
+                h = h * saved["drop"]
+            self.saved.append(saved)
+        self.final = h
+        return layers.linear(h, self.w["output.weight"])
+
+    def backward(self, dlogits: Tensor) -> None:
+        """Gradients of sum(dlogits * logits) for the last `forward`."""
+        names = ["output.weight", *(f"hidden.{layer}.weight" for layer in reversed(range(self.n_layers)))]
+        inputs = [self.final, *(saved["input"] for saved in reversed(self.saved))]
+        g = dlogits
+        for layer, name, h in zip(range(self.n_layers, -1, -1), names, inputs, strict=True):
+            if layer < self.n_layers:
+                g = g * self.saved[layer]["drop"] if "drop" in self.saved[layer] else g
+                g = layers.activate_backward_(self.activation, g, self.saved[layer])
+            g = layers.linear_backward(
+                g, h, self.w[name], self.dw[name], self.buffer(f"dinput {layer}", *h.shape[1:])
+            )
+        dtoken = torch.cat(g.split(self.d_model, dim=-1), dim=1)
+        self.dw["embedding.weight"].copy_(layers.take_backward(dtoken, self.token, self.n_elements + 2))
+
+    def drop_counter(self, n_rows: int, n_equations: int, width: int) -> Tensor:
+        """Counters (N, width) in a branch (B, 1, width)."""
+        return torch.arange(n_rows * width, device=self.w["output.weight"].device).view(n_rows, width)

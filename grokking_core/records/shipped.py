@@ -1,0 +1,234 @@
+"""Many records in one Parquet file, and what was kept of their ends in one file beside it: how they ship.
+
+A row of the pack is a record: its key, one JSON text, a checksum over both the text and the curve, and a
+list for each column of the curve. Beside `laptop.parquet`, `laptop.kept.safetensors` has the arrays that
+single files have in a user's folder, under the names of these files; each has its own checksum.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from grokking_core.records import files
+from grokking_core.records.files import FORMAT, Damaged, Meta, RecordWarning, checksum
+from grokking_core.runs.keys import canonical
+from grokking_core.runs.record import COLUMNS, Arrays
+
+REPEATING = ("step", "train_accuracy", "validation_accuracy", "unmirrored_accuracy")
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("key", "meta", "checksum")]
+    + [(n, pa.list_(pa.int64() if n == "step" else pa.float64())) for n in COLUMNS]
+)
+
+
+class Pack:
+    """A pack that was read.
+
+    Attributes
+    ----------
+    rows : dict
+        Row numbers by key.
+
+    Raises
+    ------
+    Damaged
+        If the file is not a pack.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowException, OSError) as error:
+            raise Damaged(f"cannot be read as Parquet: {error}") from error
+        if not table.schema.equals(SCHEMA):
+            raise Damaged("not a pack of records: other columns")
+        texts = {name: table[name].to_pylist() for name in ("key", "meta", "checksum")}
+        self.meta, self.checksum = texts["meta"], texts["checksum"]
+        self.rows = {key: row for row, key in enumerate(texts["key"])}
+        self.columns = {name: _flat(table[name]) for name in COLUMNS}
+
+    def get(self, key: str) -> tuple[Meta, Arrays] | None:
+        """A record's parts; None where it is not there, or damaged, with a warning."""
+        if key not in self.rows:
+            return None
+        try:
+            return self.checked(key)
+        except Damaged as error:
+            warnings.warn(f"{self.path}: {error}; not used", RecordWarning, stacklevel=3)
+            return None
+
+    def checked(self, key: str) -> tuple[Meta, Arrays]:
+        """A record's parts; raises `Damaged` where the checksum does not match."""
+        row = self.rows[key]
+        arrays = {name: flat[ends[row] : ends[row + 1]] for name, (flat, ends) in self.columns.items()}
+        if checksum(self.meta[row], arrays) != self.checksum[row]:
+            raise Damaged(f"the record {key[:12]} does not match its checksum")
+        meta = json.loads(self.meta[row])
+        files.check_format(meta)
+        return meta, arrays
+
+
+def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Values of a column of lists, one after the other, and where each list starts and ends."""
+    lists = column.combine_chunks()
+    lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) and lists.num_chunks else lists
+    values = lists.flatten().to_numpy(zero_copy_only=False)
+    lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+    return values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+class KeptPack:
+    """What was kept of the records of a pack, under names such as `<key>.answers-4000`.
+
+    Attributes
+    ----------
+    rows : dict
+        By name, a JSON text and a checksum over it and the arrays.
+
+    Raises
+    ------
+    Damaged
+        If the file is not one of these.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            with safe_open(path, framework="numpy") as file:
+                self.rows: dict[str, list[str]] = json.loads(file.metadata()["rows"])
+            self.arrays = safetensors.numpy.load_file(path)
+        except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
+            raise Damaged(f"cannot be read as a file of what was kept: {error}") from error
+
+    def get(self, name: str) -> tuple[Meta, Arrays] | None:
+        """What was kept under a name; None where it is not there, or damaged, with a warning."""
+        if name not in self.rows:
+            return None
+        try:
+            return self.checked(name)
+        except Damaged as error:
+            warnings.warn(f"{self.path}: {error}; not used", RecordWarning, stacklevel=3)
+            return None
+
+    def checked(self, name: str) -> tuple[Meta, Arrays]:
+        """What was kept under a name; raises `Damaged` where the checksum does not match."""
+        text, expected = self.rows[name]
+        arrays = {n: array for n, array in self.arrays.items() if n.startswith(f"{name}/")}
+        if checksum(text, arrays) != expected:
+            raise Damaged(f"{name[:12]}{name[64:]} does not match its checksum")
+        meta = json.loads(text)
+        files.check_format(meta)
+        return meta, {n.removeprefix(f"{name}/"): array for n, array in arrays.items()}
+
+
+AnyPack = TypeVar("AnyPack", Pack, KeptPack)
+
+
+def paths(folder: Path) -> list[Path]:
+    """The packs in a folder, which may be absent."""
+    return sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+
+
+def kept_paths(folder: Path) -> list[Path]:
+    """The files of what was kept in a folder, which may be absent."""
+    return sorted(folder.glob("*.kept.safetensors")) if folder.is_dir() else []
+
+
+def in_folder(folder: Path) -> list[Pack]:
+    """The readable packs in a folder; a warning for each other one."""
+    return _readable(Pack, paths(folder))
+
+
+def kept_in_folder(folder: Path) -> list[KeptPack]:
+    """The readable files of what was kept in a folder; a warning for each other one."""
+    return _readable(KeptPack, kept_paths(folder))
+
+
+def _readable(kind: type[AnyPack], found: list[Path]) -> list[AnyPack]:
+    packs = (_read(kind, path, path.stat().st_mtime_ns, path.stat().st_size) for path in found)
+    return [pack for pack in packs if pack]
+
+
+@lru_cache(maxsize=64)
+def _read(kind: type[AnyPack], path: Path, modified: int, size: int) -> AnyPack | None:
+    """A pack, read once a process as long as it does not change."""
+    try:
+        return kind(path)
+    except Damaged as error:
+        warnings.warn(f"{path}: {error}; not used", RecordWarning, stacklevel=6)
+        return None
+
+
+def troubles(path: Path) -> list[str]:
+    """What is wrong with a pack of either kind and what is in it; empty if nothing is."""
+    try:
+        pack = Pack(path) if path.suffix == ".parquet" else KeptPack(path)
+    except Damaged as error:
+        return [str(error)]
+    found = []
+    for name in pack.rows:
+        try:
+            pack.checked(name)
+        except Damaged as error:
+            found.append(str(error))
+    return found
+
+
+def write_kept(path: Path, kept: Iterable[tuple[str, Meta, Arrays]]) -> int:
+    """Write (name, meta, arrays) into one file, whole or not at all; returns its size in bytes.
+
+    Raises
+    ------
+    StoreError
+        With the path and the reason.
+    """
+    rows, everything = {}, {}
+    for name, meta, arrays in sorted(kept, key=lambda row: row[0]):
+        named = {f"{name}/{n}": np.ascontiguousarray(array) for n, array in arrays.items()}
+        text = canonical({"format": FORMAT} | meta)
+        rows[name] = [text, checksum(text, named)]
+        everything |= named
+    content = safetensors.numpy.save(everything, {"rows": canonical(rows)})
+    files.write(path, content)
+    return len(content)
+
+
+def write(path: Path, records: Iterable[tuple[str, Meta, Arrays]]) -> int:
+    """Write a pack of (key, meta, arrays) whole or not at all; returns its size in bytes.
+
+    Raises
+    ------
+    StoreError
+        With the path and the reason.
+    """
+    rows = []
+    for key, meta, arrays in sorted(records, key=lambda record: record[0]):
+        text = canonical({"format": FORMAT} | meta)
+        row = {"key": key, "meta": text, "checksum": checksum(text, arrays)}
+        rows.append(row | {name: arrays[name] for name in COLUMNS})
+    smooth = [f"{name}.list.element" for name in COLUMNS if name not in REPEATING]
+    repeating = [f"{name}.list.element" for name in REPEATING]
+    buffer = io.BytesIO()
+    pq.write_table(
+        pa.Table.from_pylist(rows, schema=SCHEMA),
+        buffer,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=repeating,  # pyright: ignore[reportArgumentType]
+        column_encoding=dict.fromkeys(smooth, "BYTE_STREAM_SPLIT"),
+    )
+    files.write(path, buffer.getvalue())
+    return buffer.tell()

@@ -1,0 +1,152 @@
+"""`Run`: everything that decides one training trajectory, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from grokking_core import data
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "architecture": ("transformer", "mlp"),
+    "activation": ("relu", "gelu", "tanh"),
+    "norm": ("post", "pre", "none"),
+    "optimizer": ("adamw", "adam", "sgd"),
+    "decay_toward": ("origin", "init"),
+    "precision": ("fp32", "tf32", "fp64"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run; the defaults are the paper's (section 3, appendix A.1.2).
+
+    How far the run is followed is asked of `sweep`, not stored here.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, its value and what is allowed.
+    """
+
+    operation: str  # a key of data.OPERATIONS
+    p: int = 97  # modulus, at least 2; prime where the operation divides
+    n: int = 5  # letters of the symmetric group, 2 to 5
+    train_fraction: float = 0.5  # share of the table, in (0, 1)
+    outliers: int = 0  # training answers replaced by draws from the table
+    seed: int = 0  # of initialisation, batches and noise; at least 0
+    split_seed: int | None = None  # of split and outliers; None: the run's seed
+
+    architecture: Literal["transformer", "mlp"] = "transformer"
+    n_layers: int = 2  # blocks of the transformer, hidden layers of the MLP
+    d_model: int = 128  # width of the residual stream; of each operand's embedding in the MLP
+    n_heads: int = 4  # attention heads; divides d_model
+    d_ff: int | None = None  # width of the hidden layers; None: 4 x d_model
+    activation: Literal["relu", "gelu", "tanh"] = "relu"
+    norm: Literal["post", "pre", "none"] = "post"  # layer norm after, before or nowhere (transformer)
+
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"  # decay decoupled in adamw, in the gradient else
+    lr: float = 1e-3  # learning rate after warm-up
+    betas: tuple[float, float] = (0.9, 0.98)  # of the moments; sgd: betas[0] is the momentum
+    eps: float = 1e-8  # added to the root of the second moment
+    weight_decay: float = 1.0  # on every parameter; adamw: multiplied by the learning rate
+    decay_toward: Literal["origin", "init"] = "origin"  # what the weights decay to
+    warmup_steps: int = 10  # updates of linear warm-up; the first update has rate 0
+    batch_size: int | Literal["full"] | None = None  # None: min(512, half the training set, rounded up)
+    update_noise: float = 0.0  # standard deviation added to the update direction, before the rate
+    weight_noise: float = 0.0  # standard deviation added to the weights, in training only
+    dropout: float = 0.0  # share dropped of the feed-forward branch, in [0, 1)
+    precision: Literal["fp32", "tf32", "fp64"] = "fp32"  # of the arithmetic; tf32: CUDA products only
+
+    def __post_init__(self) -> None:
+        """Check every argument; lists for `betas` (as JSON and YAML give them) become tuples."""
+        if isinstance(self.betas, list):
+            object.__setattr__(self, "betas", tuple(self.betas))
+        data.check_operation(self.operation, self.p, self.n)
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(allowed)}")
+        self._check_numbers()
+        self._check_split()
+
+    @property
+    def n_elements(self) -> int:
+        """Elements of the operation: p, or n!."""
+        return data.n_elements(self.operation, self.p, self.n)
+
+    def dataset(self) -> data.Dataset:
+        """Table, split and outliers: what the run is trained on and measured against."""
+        split_seed = self.seed if self.split_seed is None else self.split_seed
+        sizes = {"train_fraction": self.train_fraction, "outliers": self.outliers}
+        return data.dataset(self.operation, self.p, self.n, **sizes, split_seed=split_seed)
+
+    @property
+    def n_train(self) -> int:
+        """Training equations."""
+        n_equations = len(data.operation_table(self.operation, self.p, self.n).x)
+        return data.n_training_equations(self.train_fraction, n_equations)
+
+    @property
+    def effective_batch_size(self) -> int:
+        """Equations in a full batch, `batch_size` resolved."""
+        if self.batch_size == "full":
+            return self.n_train
+        return min(self.n_train, self.batch_size or min(512, math.ceil(self.n_train / 2)))
+
+    @property
+    def hidden_width(self) -> int:
+        """Width of the hidden layers, `d_ff` resolved."""
+        return self.d_ff or 4 * self.d_model
+
+    def identity(self) -> dict[str, Any]:
+        """Plain values of every field that decides the trajectory: without p on S_n, without n mod p."""
+        fields = asdict(self)
+        del fields["p" if data.OPERATIONS[self.operation].on_group else "n"]
+        return fields | {"betas": list(self.betas)}
+
+    def _check_numbers(self) -> None:
+        lowest = {"outliers": 0, "seed": 0, "split_seed": 0, "n_layers": 1, "d_model": 2, "n_heads": 1}
+        lowest |= {"d_ff": 1, "warmup_steps": 0}
+        if self.batch_size != "full":
+            lowest["batch_size"] = 1
+        for name, bound in lowest.items():
+            value = getattr(self, name)
+            if value is None and name in ("split_seed", "d_ff", "batch_size"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < bound:
+                or_full = "'full' or " if name == "batch_size" else ""
+                raise ValueError(f"{name}={value!r} must be {or_full}a whole number of at least {bound}")
+        at_least_0 = ("lr", "eps", "weight_decay", "update_noise", "weight_noise")
+        for name in (*at_least_0, "train_fraction", "dropout"):
+            if not _is_number(value := getattr(self, name)):
+                raise ValueError(f"{name}={value!r} must be a number; YAML reads 1e-3 as text, 1.0e-3 not")
+        for name in at_least_0:
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name}={getattr(self, name)} must be finite and at least 0")
+        betas = self.betas if isinstance(self.betas, tuple) else ()
+        if len(betas) != 2 or not all(_is_number(beta) and 0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas={self.betas} must be two numbers in [0, 1)")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout} must lie in [0, 1)")
+        if self.architecture == "transformer" and self.d_model % self.n_heads:
+            raise ValueError(f"d_model={self.d_model} must be divisible by n_heads={self.n_heads}")
+        if self.architecture == "transformer" and self.d_model % 2:
+            raise ValueError(f"d_model={self.d_model} must be even: positions are pairs of sine and cosine")
+
+    def _check_split(self) -> None:
+        if not 0 < self.train_fraction < 1:
+            raise ValueError(f"train_fraction={self.train_fraction} must lie in (0, 1); write 50 % as 0.5")
+        n_equations = len(data.operation_table(self.operation, self.p, self.n).x)
+        if not 0 < self.n_train < n_equations:
+            empty = "training" if self.n_train == 0 else "validation"
+            told = f"leaves the {empty} side of {n_equations} equations empty"
+            raise ValueError(f"train_fraction={self.train_fraction} {told}")
+        if self.outliers > self.n_train:
+            raise ValueError(
+                f"outliers={self.outliers} must not exceed the {self.n_train} training equations"
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,1 @@
+"""Numbers from the weights of one network: what is kept of an end, neighbours, cosets, sharpness."""

@@ -1,0 +1,303 @@
+import random
+import time
+
+import pytest
+import yaml
+
+from grokking_core.paper import experiments, export
+from grokking_core.paper.experiments import EXPERIMENTS, VARIANTS, Part, Plan, merged
+from grokking_core.records.store import Store
+from grokking_core.runs import schedule
+from grokking_core.runs.record import utc_now
+from grokking_core.runs.run import Run
+from grokking_core.sweeps import sweep
+from grokking_core.sweeps.work import Work
+
+pytestmark = pytest.mark.usefixtures("own_folders", "one_thread")
+
+PROFILES = ("smoke", "laptop", "paper")
+TINY = {"operation": "x+y", "p": 7, "train_fraction": 0.7, "d_model": 8, "n_heads": 2}
+SHORT = {"p": 7, "n": 3, "d_model": 8, "n_heads": 2, "addition_steps": 30, "product_steps": 20, "n_frames": 4}
+
+
+# The figures
+
+
+@pytest.mark.parametrize("profile", [None, *PROFILES])
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_asks_for_different_runs_in_every_profile(name, profile):
+    plan = experiments.plan(name, profile)
+    assert plan.runs
+    for part in plan.parts:
+        assert len(set(part.runs)) == len(part.runs)
+        assert part.steps >= 1
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_laptop_profile_is_the_default(name):
+    assert experiments.plan(name, "laptop") == experiments.plan(name)
+
+
+def test_variants_are_told_apart():
+    runs = [Run(operation="x+y", **fields, seed=3) for fields in VARIANTS.values()]
+    assert [experiments.variant_of(run) for run in runs] == list(VARIANTS)
+    assert len(set(runs)) == 9
+
+
+def test_variant_that_is_none_of_the_figure_is_an_error():
+    with pytest.raises(ValueError, match="none of full batch, Adam, "):
+        experiments.variant_of(Run(operation="x+y", optimizer="sgd"))
+    with pytest.raises(ValueError, match="fractions has 'Adam'; the variants are 'full batch, Adam', "):
+        experiments.fig2_optimizers(fractions={"Adam": [0.5]})
+
+
+def test_full_batches_have_a_budget_of_their_own():
+    plan = experiments.fig2_optimizers(steps=7, full_batch_steps=3)
+    assert {(part.steps, run.batch_size) for part in plan.parts for run in part.runs} == {
+        (7, None),
+        (3, "full"),
+    }
+
+
+def test_paper_profile_has_the_articles_budgets():
+    steps = {
+        name: {part.steps for part in experiments.plan(name, "paper").parts}
+        for name in ("fig1_grokking_curves", "fig1_data_fraction", "fig2_optimizers", "fig2_operations")
+    }
+    assert list(steps.values()) == [{1_000_000}, {500_000}, {100_000}, {100_000}]
+    operations = {run.operation for run in experiments.plan("fig2_operations", "paper").runs}
+    assert len(operations - {"x*y!=0"}) == 12
+    assert {experiments.variant_of(r) for r in experiments.plan("fig2_optimizers", "paper").runs} == {
+        *VARIANTS
+    }
+
+
+def test_one_task_under_two_names_has_as_many_equations():
+    _, renamed = experiments.fig2_operations().parts
+    assert {run.n_elements for run in renamed.runs} == {96}
+    assert len({run.n_train for run in renamed.runs}) == 1
+
+
+# Plans
+
+
+def tiny_plan(seeds=(0, 1), steps=(20, 30)) -> Plan:
+    """One part for each number of steps."""
+    return Plan(tuple(Part(runs=tuple(Run(**TINY, seed=s) for s in seeds), steps=n) for n in steps))
+
+
+def test_plan_joins_its_parts():
+    records = tiny_plan().sweep(progress=False)
+    assert [record.last_step for record in records] == [20, 20, 30, 30]
+    assert [record.run.seed for record in records] == [0, 1, 0, 1]
+
+
+def test_reading_a_plan_trains_nothing():
+    plan = tiny_plan(steps=(20,))
+    assert plan.read().missing == list(plan.runs)
+    sweep(plan.runs[:1], 20, progress=False)
+    records = plan.read()
+    assert [record.run for record in records] == [plan.runs[0]]
+    assert records.missing == [plan.runs[1]]
+    assert sum(entry.kind == "record" for entry in Store().entries()) == 1
+
+
+def test_plan_only_reads_where_the_book_has_trained(monkeypatch):
+    plan = tiny_plan(steps=(20,))
+    sweep(plan.runs[:1], 20, progress=False)
+    between = utc_now()
+    time.sleep(0.002)
+    sweep(plan.runs[1:], 20, progress=False)
+    monkeypatch.setenv("GROKKING_TRAINED_SINCE", between)
+    records = plan.sweep()
+    assert (records.n_read, records.n_trained, records.missing) == (1, 1, [])
+    assert len(tiny_plan(seeds=(2, 3), steps=(20,)).sweep().missing) == 2
+
+
+def test_merged_plans_ask_the_longest_first_and_each_run_once():
+    a, b, c = (Run(**TINY, seed=seed) for seed in range(3))
+    short = Plan((Part(runs=(a, b), steps=20, stop_at=0.9, keep=("answers",)),))
+    long = Plan((Part(runs=(a,), steps=50), Part(runs=(c,), steps=80, stop_at=0.9)))
+    again = Plan((Part(runs=(a,), steps=20, stop_at=0.9, keep=("output_rows",)),))
+    assert merged([short, long, again]) == [
+        Part(runs=(a,), steps=50),
+        Part(runs=(c,), steps=80, stop_at=0.9),
+        Part(runs=(a,), steps=20, stop_at=0.9, keep=("answers", "output_rows")),
+        Part(runs=(b,), steps=20, stop_at=0.9, keep=("answers",)),
+    ]
+
+
+def test_shorter_questions_about_runs_that_go_on_come_first():
+    a, b = (Run(**TINY, seed=seed) for seed in range(2))
+    film = Plan(tuple(Part(runs=(a,), steps=n, keep=("frame",), goes_on=n < 50) for n in (10, 50)))
+    figure = Plan((Part(runs=(a, b), steps=80, stop_at=1.0, keep=("output_rows",)),))
+    assert merged([figure, film]) == [
+        Part(runs=(a,), steps=10, stop_at=1.0, keep=("frame",), goes_on=True),
+        Part(runs=(a,), steps=50, stop_at=1.0, keep=("frame",), goes_on=True),
+        Part(runs=(a,), steps=80, stop_at=1.0, keep=("output_rows",), goes_on=True),
+        Part(runs=(a,), steps=10, keep=("frame",), goes_on=True),
+        Part(runs=(a,), steps=50, keep=("frame",)),
+        Part(runs=(b,), steps=80, stop_at=1.0, keep=("output_rows",)),
+    ]
+
+
+def ends_by(reached):
+    """The step at which a question about a run ends, which reaches each validation accuracy at a step."""
+    return lambda steps, stop_at: min(steps, reached.get(stop_at, steps))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_run_that_goes_on_never_goes_back_wherever_it_reaches_its_stop_rules(seed):
+    """A question is answered where the run is, or of what was kept where it has been."""
+    draw = random.Random(seed)
+    stops = [None, 0.9, 0.99, 1.0]
+    steps = sorted(draw.sample(range(1, 100), 8))
+    run, names = Run(**TINY), ("frame", "output_rows", "sharpness")
+    film = Plan(tuple(Part(runs=(run,), steps=n, keep=names[:1], goes_on=n < steps[-1]) for n in steps))
+    asked = [Part(runs=(run,), steps=draw.randrange(1, 200), stop_at=draw.choice(stops), keep=(name,))
+             for name in names for _ in range(2)]  # fmt: skip
+    reached = zip(stops[1:], sorted(draw.sample(range(1, 250), 3)), strict=True)
+    end, at, kept = ends_by(dict(reached)), 0, {}
+    for part in merged([film, Plan(tuple(asked))]):
+        step = end(part.steps, part.stop_at)
+        if step > at or not set(part.keep) <= kept.get(step, set()):
+            assert step >= at, "the run would begin again"
+            at = step
+            kept.setdefault(step, set()).update(part.keep)
+    for part in (*film.parts, *asked):
+        assert set(part.keep) <= kept[end(part.steps, part.stop_at)]
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """Seed and step of every trajectory that training begins with."""
+    found, start = [], Work.start
+
+    def watched(self, runs, stop):
+        trajectories = start(self, runs, stop)
+        found.extend((t.run.seed, t.step) for t in trajectories)
+        return trajectories
+
+    monkeypatch.setattr(Work, "start", watched)
+    return found
+
+
+def highest_yet(record):
+    """Steps from 2 on at which validation accuracy is higher than ever before, and how high."""
+    accuracy = record.curve.set_index("step")["validation_accuracy"]
+    return accuracy[accuracy > accuracy.cummax().shift(fill_value=1.0)].loc[2:]
+
+
+def test_no_run_is_trained_twice_for_a_film_and_figures_that_stop_it(begun, tmp_path):
+    """The stop rules are met between frames, and each of the figures keeps something of its own."""
+    alone = sweep([Run(**TINY, lr=3e-3, seed=s) for s in range(20)], 300, store=tmp_path, progress=False)
+    whole = next(record for record in alone if len(highest_yet(record)) > 1)
+    met, run = highest_yet(whole), whole.run
+    begun.clear()
+    frames = [n for n in (1, 50, 100, 300) if n not in met.index]
+    film = Plan(tuple(Part(runs=(run,), steps=n, keep=("frame",), goes_on=n < 300) for n in frames))
+    figures = [Plan((Part(runs=(run,), steps=300, stop_at=stop, keep=(name,)),))
+               for stop, name in zip(met.iloc[-2:], ("output_rows", "answers"), strict=True)]  # fmt: skip
+    for part in merged([*figures, film]):
+        asked = {"keep": part.keep, "keep_checkpoints": part.goes_on}
+        sweep(part.runs, part.steps, part.stop_at, **asked, progress=False)
+    steps = [step for _, step in begun]
+    assert steps == sorted(steps)
+    assert steps.count(0) == 1
+    for plan in (film, *figures):
+        assert plan.read().missing == []
+    assert [plan.read()[0].last_step for plan in figures] == met.index[-2:].tolist()
+    assert whole.curve.equals(film.read()[-1].curve)
+    assert "checkpoint" not in Store().usage()
+
+
+def test_film_goes_on_from_frame_to_frame(begun):
+    plan = experiments.film(**experiments.load_profile("smoke")["film"] | SHORT)
+    records = plan.sweep(progress=False)
+    assert [step for _, step in begun].count(0) == len(plan.runs) == 2
+    assert [record.last_step for record in records] == [part.steps for part in plan.parts]
+    assert all("frame" in record.kept for record in records)
+    assert (records.n_trained, records.asked) == (2, ((30, None), (20, None)))
+    again = plan.read()
+    assert (again.n_read, again.missing, again.asked) == (2, [], records.asked)
+
+
+def test_pack_has_all_frames_of_a_film(tmp_path):
+    plan = experiments.film(**experiments.load_profile("smoke")["film"] | SHORT)
+    plan.sweep(progress=False)
+    export.pack(Store(), tmp_path / "some.parquet", [plan])
+    shipped = Store(tmp_path / "none", tmp_path)
+    assert [record.last_step for record in plan.read(shipped)] == [part.steps for part in plan.parts]
+
+
+# Films
+
+
+@pytest.mark.parametrize(("steps", "n_frames"), [(3000, 36), (6000, 36), (600, 12), (20, 12), (1, 2)])
+def test_frames_are_evaluations_and_the_last_follow_one_another(steps, n_frames):
+    frames, grid = experiments.frame_steps(steps, n_frames), schedule.evaluation_steps(steps)[1:]
+    assert len(frames) == len(set(frames)) == min(n_frames, len(grid))
+    assert set(frames) <= set(grid)
+    assert frames == sorted(frames)
+    assert frames[0] == 1
+    late = min(n_frames // 2, len(grid))
+    assert frames[-late:] == grid[-late:]
+
+
+@pytest.mark.parametrize("n_frames", [1, 0, 2.5, True])
+def test_film_has_two_frames_or_more(n_frames):
+    with pytest.raises(ValueError, match=f"n_frames={n_frames} must be a whole number of at least 2"):
+        experiments.frame_steps(100, n_frames)
+
+
+@pytest.mark.parametrize("profile", PROFILES[:2])
+def test_film_shows_runs_of_figure_3(profile):
+    assert set(experiments.plan("film", profile).runs) <= {*experiments.plan("fig3_embeddings", profile).runs}
+
+
+# Profiles
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_profiles_of_the_book_name_every_experiment(name):
+    assert set(experiments.load_profile(name)) == set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("fig9: {seeds: [1]}", "experiment 'fig9' is unknown; choose from fig1_grokking_curves"),
+        ("fig1_grokking_curves: {sedes: [1]}", "no parameter 'sedes'; choose from operation, p, "),
+        ("fig1_grokking_curves: {seeds: []}", r"seeds=\[\] is empty"),
+        ("fig2_operations: {fractions: {}}", "fractions={} is empty"),
+        ("fig2_operations: {fractions: {x+y: []}}", r"fractions={'x\+y': \[\]} is empty"),
+        ("fig2_operations: {fractions: [0.5]}", "must be of type Mapping.str, Fractions."),
+        ("fig2_operations: {fractions: {x+y: 0.5}}", "must be of type Mapping.str, Fractions."),
+        ("fig6_outliers: {fractions: {many: [0.5]}}", "must be of type Mapping.int, Fractions."),
+        ("fig6_outliers: {stop_at: x}", "stop_at='x' must be of type float | None"),
+        ("fig1_grokking_curves: {seeds: 1}", "seeds=1 must be of type Sequence.int."),
+        ("fig1_grokking_curves: {seeds: [a]}", r"seeds=\['a'\] must be of type Sequence.int."),
+        ("fig1_grokking_curves: {p: 9.5}", "p=9.5 must be of type int"),
+        ("fig1_grokking_curves: {p: true}", "p=True must be of type int"),
+        ("fig1_grokking_curves: {lr: 1e-3}", "lr='1e-3' must be of type float; write 1.0e-3"),
+        ("fig1_grokking_curves: {threshold: high}", "threshold='high' must be of type float"),
+        ("fig1_grokking_curves: 5", "fig1_grokking_curves must map parameters to values"),
+        ("[1, 2]", "must map experiments to parameters; it is a list"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_wrong_profile_names_file_key_and_what_is_allowed(tmp_path, text, said):
+    path = tmp_path / "mine.yml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"{path}.*{said}"):
+        experiments.load_profile(str(path))
+
+
+def test_whole_numbers_are_floats_too(tmp_path):
+    (tmp_path / "mine.yml").write_text("fig1_grokking_curves: {weight_decay: 1}")
+    assert experiments.load_profile(str(tmp_path / "mine.yml"))["fig1_grokking_curves"] == {"weight_decay": 1}
+
+
+def test_parameters_of_the_reading_decide_no_run(tmp_path):
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump({"fig1_grokking_curves": {"threshold": 0.9}}))
+    assert experiments.load_profile(str(tmp_path / "mine.yml")) == {"fig1_grokking_curves": {}}
