@@ -24,6 +24,7 @@ import torch
 import grokking_core
 from grokking_core import sweep
 from grokking_core.paper import experiments, export
+from grokking_core.paper.plans import Part, Plan, merged
 from grokking_core.records.store import KINDS, Store
 from grokking_core.runs.record import utc_now
 from grokking_core.runs.records import Records
@@ -104,7 +105,7 @@ def sweep_experiments(args: argparse.Namespace) -> int:
     started, parts = monotonic(), []
     with ExitStack() as stack:
         executor = _executor(args, stack)
-        for part in experiments.merged(plans.values()):
+        for part in merged(plans.values()):
             left = args.minutes and max(args.minutes - (monotonic() - started) / 60, 1e-6)
             where = {"executor": executor, "device": args.device, "minutes": left}
             asked = {"stop_at": part.stop_at, "keep": part.keep, "keep_checkpoints": part.goes_on}
@@ -119,7 +120,7 @@ def sweep_experiments(args: argparse.Namespace) -> int:
     return max(map(_status, parts), key=(DONE, STOPPED, FAILED).index)
 
 
-def _computed(part: experiments.Part, device: str | None) -> list[Run]:
+def _computed(part: Part, device: str | None) -> list[Run]:
     """A part's runs but for those to be trained in a precision that the device lacks; prints how many.
 
     Raises
@@ -128,7 +129,7 @@ def _computed(part: experiments.Part, device: str | None) -> list[Run]:
         If they are all of them.
     """
     device = device or default_device()
-    missing = experiments.Plan((part,)).read().missing
+    missing = Plan((part,)).read().missing
     lacking = {run for run in missing if run.precision not in engine.precisions(device)}
     if lacking == {*part.runs}:
         engine.check_precision(part.runs[0], torch.device(device))
@@ -171,7 +172,7 @@ def status(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _progress(store: Store, plan: experiments.Plan, device: str) -> list[str]:
+def _progress(store: Store, plan: Plan, device: str) -> list[str]:
     """Runs, recorded, under way, missing, and the time that these take where the device computes them."""
     left: dict[Run, int] = {}  # with the most steps that are asked of it
     for part in plan.parts:

@@ -62,7 +62,7 @@ def run_notebook(monkeypatch):
     from matplotlib import pyplot as plt
 
     from grokking_book.pages import exercises
-    from grokking_core.paper import experiments
+    from grokking_core.paper import experiments, plans
     from grokking_core.runs.records import Records
 
     def run(name, made_up, **parameters):
@@ -73,7 +73,7 @@ def run_notebook(monkeypatch):
             records.missing = [run for run, record in found.items() if record is None]
             return records
 
-        monkeypatch.setattr(experiments.Plan, "sweep", answer)
+        monkeypatch.setattr(plans.Plan, "sweep", answer)
         monkeypatch.setattr(exercises, "block", lambda notebook: "")  # reads records; has its own tests
         notebook = experiments.profiles_folder().parent / "figures" / f"{name}.ipynb"
         names: dict = {}

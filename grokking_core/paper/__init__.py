@@ -1,13 +1,12 @@
 """The paper: its figures as grids of runs, its claims and what decides them. No pictures.
 
-`experiments` has the figures and the profiles; `evidence` and `claims` need SciPy, and are imported by name.
+`plans` says what a figure asks of its runs, `experiments` has the figures and the profiles; `evidence` and
+`claims` need SciPy, and are imported by name.
 """
 
 from grokking_core.paper.experiments import (
     EXPERIMENTS,
     VARIANTS,
-    Part,
-    Plan,
     beyond_transformers,
     fig1_data_fraction,
     fig1_grokking_curves,
@@ -19,6 +18,7 @@ from grokking_core.paper.experiments import (
     fig7_sharpness,
     variant_of,
 )
+from grokking_core.paper.plans import Part, Plan, merged
 
 __all__ = [
     "EXPERIMENTS",
@@ -34,5 +34,6 @@ __all__ = [
     "fig3_embeddings",
     "fig6_outliers",
     "fig7_sharpness",
+    "merged",
     "variant_of",
 ]

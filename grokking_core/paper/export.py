@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from grokking_core.paper.experiments import Plan
+from grokking_core.paper.plans import Plan
 from grokking_core.records import shipped as packs
 from grokking_core.records.files import Damaged, Meta, StoreError
 from grokking_core.records.store import Store, record_parts

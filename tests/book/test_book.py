@@ -14,7 +14,8 @@ import yaml
 
 from grokking_book.make import build, notebooks, parameters, render, status
 from grokking_book.make.parameters import WrongUse
-from grokking_core.paper.experiments import EXPERIMENTS, READING, Plan, merged, plan
+from grokking_core.paper.experiments import EXPERIMENTS, READING, plan
+from grokking_core.paper.plans import Plan, merged
 from grokking_core.records.store import Store
 from grokking_core.runs.record import utc_now
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from grokking_book.play import explorer
-from grokking_core.paper import experiments
+from grokking_core.paper import experiments, plans
 from grokking_core.paper.experiments import EXPERIMENTS, profiles_folder
 from grokking_core.plots import style as look
 from grokking_core.runs.keys import key_of
@@ -207,11 +207,11 @@ def test_every_figure_that_runs_link_to_has_a_page():
 
 def test_page_runs_with_and_without_records(monkeypatch, run_notebook):
     monkeypatch.setenv("GROKKING_PROFILE", "smoke")
-    monkeypatch.setattr(experiments.Plan, "read", lambda plan: only(plan, 0))
+    monkeypatch.setattr(plans.Plan, "read", lambda plan: only(plan, 0))
     names = run_notebook("../explorer", lambda run: None)
     assert len(names["shown"]) == 0
     assert len(names["missing"]) > 10
-    monkeypatch.setattr(experiments.Plan, "read", lambda plan: only(plan, 2))
+    monkeypatch.setattr(plans.Plan, "read", lambda plan: only(plan, 2))
     names = run_notebook("../explorer", lambda run: None)
     assert len(names["shown"]) > 3
     assert "all are drawn" in names["text"]

@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 
 from grokking_core.paper import claims, experiments
+from grokking_core.paper.plans import Plan
 from grokking_core.runs.record import COLUMNS, Record
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
@@ -14,14 +15,14 @@ def page(monkeypatch, run_notebook):
     """Runs the first page, in the profile smoke, on the records that `made_up` gives; returns its names."""
 
     def read(made_up):
-        def answer(plan: experiments.Plan) -> Records:
+        def answer(plan: Plan) -> Records:
             found = {run: made_up(run) for run in plan.runs}
             records = Records((record for record in found.values() if record), asked=[(100, None)])
             records.missing = [run for run, record in found.items() if record is None]
             return records
 
         monkeypatch.setenv("GROKKING_PROFILE", "smoke")
-        monkeypatch.setattr(experiments.Plan, "read", answer)
+        monkeypatch.setattr(Plan, "read", answer)
         return run_notebook("../index", lambda run: None)
 
     return read

@@ -19,7 +19,8 @@ from grokking_book.pages.settings import (
 )
 from grokking_core import data
 from grokking_core.paper import experiments
-from grokking_core.paper.experiments import EXPERIMENTS, Part, Plan
+from grokking_core.paper.experiments import EXPERIMENTS
+from grokking_core.paper.plans import Part, Plan
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import COLUMNS, KEPT, Record
 from grokking_core.runs.records import Records
@@ -182,7 +183,7 @@ def test_page_runs_on_what_is_on_record(monkeypatch, run_notebook):
     asked = {key_of(run) for name in EXPERIMENTS for run in experiments.plan(name, "smoke").runs}
     assert names["missing"] == names["runs"] == asked
     (run,) = experiments.plan("fig1_operation_table", "smoke").runs
-    monkeypatch.setattr(experiments.Plan, "read", lambda plan: recorded(plan, run))
+    monkeypatch.setattr(Plan, "read", lambda plan: recorded(plan, run))
     names = shown()
     assert len(names["runs"] - names["missing"]) == 1
     assert names["rows"]["fig1_operation_table"]["runs", "overfitted"] == 1

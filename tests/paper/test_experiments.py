@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from grokking_core.paper import experiments, export
-from grokking_core.paper.experiments import EXPERIMENTS, VARIANTS, Part, Plan, merged
+from grokking_core.paper.experiments import EXPERIMENTS, VARIANTS
+from grokking_core.paper.plans import Part, Plan, merged
 from grokking_core.records.store import Store
 from grokking_core.runs import schedule
 from grokking_core.runs.record import utc_now

@@ -15,7 +15,7 @@ import pytest
 
 from grokking_core import Records, Run, Stopped, sweep
 from grokking_core.paper import export
-from grokking_core.paper.experiments import Part, Plan
+from grokking_core.paper.plans import Part, Plan
 from grokking_core.records import files
 from grokking_core.records.files import RecordWarning, StoreError
 from grokking_core.records.store import Store
