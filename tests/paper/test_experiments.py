@@ -16,7 +16,7 @@ from grokking_core.sweeps.work import Work
 
 pytestmark = pytest.mark.usefixtures("own_folders", "one_thread")
 
-PROFILES = ("smoke", "laptop", "paper")
+PROFILES = ("smoke", "laptop", "overnight", "paper")
 TINY = {"operation": "x+y", "p": 7, "train_fraction": 0.7, "d_model": 8, "n_heads": 2}
 SHORT = {"p": 7, "n": 3, "d_model": 8, "n_heads": 2, "addition_steps": 30, "product_steps": 20, "n_frames": 4}
 
