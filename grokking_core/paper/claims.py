@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from grokking_core import data, measures
-from grokking_core.measures.groups import Needed
+from grokking_core.measures import Needed
 from grokking_core.paper import evidence as findings
 from grokking_core.paper import experiments
 from grokking_core.paper.evidence import BUDGET, LEARNED, UNKNOWN

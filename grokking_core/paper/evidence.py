@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import pandas as pd
 
 from grokking_core import data, measures
-from grokking_core.measures.groups import Estimate, Needed
+from grokking_core.measures import Estimate, Needed
 from grokking_core.runs import words
 from grokking_core.runs.record import Record
 from grokking_core.runs.records import Records

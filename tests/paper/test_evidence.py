@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from grokking_core import data
-from grokking_core.measures.groups import Needed
+from grokking_core.measures import Needed
 from grokking_core.paper import evidence as findings
 from grokking_core.runs import words
 from grokking_core.runs.record import COLUMNS, Record

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from grokking_core import data, measures
-from grokking_core.measures.groups import Side
+from grokking_core.measures import Side
 from grokking_core.paper import experiments
 from grokking_core.paper.evidence import LEARNED
 from grokking_core.paper.plans import Part, Plan
