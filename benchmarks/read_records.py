@@ -16,7 +16,7 @@ from grokking_core.records import shipped as packs
 from grokking_core.records.store import Store, record_parts
 from grokking_core.runs import schedule
 from grokking_core.runs.keys import key_of
-from grokking_core.runs.record import COLUMNS, Record, provenance
+from grokking_core.runs.record import COLUMNS, Record, origin
 
 STEPS = 100_000
 
@@ -35,7 +35,7 @@ def made_up(run: Run, rng: np.random.Generator) -> Record:
     columns["unmirrored_accuracy"] = columns["validation_accuracy"]
     columns["weight_norm"] = 60 - 30 * climbs["train"] + rng.random(len(step))
     curve = pd.DataFrame({name: columns[name] for name in COLUMNS})
-    return Record(run=run, curve=curve, provenance=provenance("cpu", run.precision, 1000.0))
+    return Record(run=run, curve=curve, provenance=origin("cpu", run.precision, 1000.0))
 
 
 def main(n: int) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import torch
 
 import grokking_core
-from grokking_core import sweep
+from grokking_core import sweep, training
 from grokking_core.paper import experiments, export
 from grokking_core.paper.plans import Part, Plan, merged
 from grokking_core.records.store import KINDS, Store
@@ -31,7 +31,6 @@ from grokking_core.runs.records import Records
 from grokking_core.runs.run import CHOICES, Run
 from grokking_core.sweeps import estimate
 from grokking_core.sweeps.sweeping import Question, default_device
-from grokking_core.training import engine
 
 DONE, FAILED, WRONG_USE, STOPPED = range(4)
 
@@ -130,9 +129,9 @@ def _computed(part: Part, device: str | None) -> list[Run]:
     """
     device = device or default_device()
     missing = Plan((part,)).read().missing
-    lacking = {run for run in missing if run.precision not in engine.precisions(device)}
+    lacking = {run for run in missing if run.precision not in training.precisions(device)}
     if lacking == {*part.runs}:
-        engine.check_precision(part.runs[0], torch.device(device))
+        training.check_precision(part.runs[0], torch.device(device))
     if lacking:
         print(f"{len(lacking)} runs left out: {device} does not compute in their precision")
     return [run for run in part.runs if run not in lacking]
@@ -180,7 +179,7 @@ def _progress(store: Store, plan: Plan, device: str) -> list[str]:
         for run in part.runs:
             if question.read(store, run) is None:
                 left[run] = max(left.get(run, 0), question.steps)
-    here = [run for run in left if run.precision in engine.precisions(device)]
+    here = [run for run in left if run.precision in training.precisions(device)]
     seconds = sum(
         estimate.total([run for run in here if left[run] == steps], steps, device)
         for steps in {left[run] for run in here}

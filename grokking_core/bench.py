@@ -24,13 +24,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from grokking_core import data
-from grokking_core import model as model_room
-from grokking_core.model import plain as model
+from grokking_core import data, model
+from grokking_core.model import plain as plain_networks
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
-from grokking_core.training import engine
-from grokking_core.training import plain as train
+from grokking_core.runs.trajectory import Trajectory
+from grokking_core.training import devices, plain
+from grokking_core.training.ensemble import Ensemble, make_ensembles
 
 PAPER = Run(operation="x/y")
 SECONDS = 0.6  # of one measurement
@@ -94,7 +94,7 @@ def measure(device: torch.device, precision: Precision, widths: Sequence[int], r
         "precision": precision,
         "threads": threads,
         "torch": torch.__version__,
-        "numba": version("numba") if model_room.has_loops(device) else None,
+        "numba": version("numba") if model.loops_for(device) else None,
         "engine": [{"width": w, "run_steps_per_second": median[f"width={w}"]} for w in widths],
         "best_width": best,
         "microseconds_per_run_step": 1e6 / median[f"width={best}"],
@@ -115,11 +115,11 @@ def measure(device: torch.device, precision: Precision, widths: Sequence[int], r
 
 def plain_rate(run: Run, device: torch.device) -> Callable[[], float]:
     """Run-steps a second of the plain twin, one network at a time, on all cores."""
-    network = model.build(run, str(device))
+    network = plain_networks.build(run, str(device))
     dataset = run.dataset()
     tokens = torch.from_numpy(data.tokens(dataset.x, dataset.y, run.n_elements)).to(device)
     labels, order = torch.from_numpy(dataset.label).to(device), torch.from_numpy(dataset.train).to(device)
-    optimizer = train.Optimizer(run, list(network.parameters()))
+    optimizer = plain.Optimizer(run, list(network.parameters()))
     steps = count()
 
     def step() -> int:
@@ -135,13 +135,13 @@ def plain_rate(run: Run, device: torch.device) -> Callable[[], float]:
 def engine_rate(run: Run, width: int, device: torch.device) -> Callable[[], float]:
     """Run-steps a second of the engine with `width` runs at a time."""
     runs = [replace(run, seed=seed) for seed in range(width)]
-    ensembles = engine.make_ensembles(runs, width, device)
-    trajectories = iter(engine.Trajectory(run) for run in runs)
+    ensembles = make_ensembles(runs, width, device)
+    trajectories = iter(Trajectory(run) for run in runs)
     for e in ensembles:
         for slot in range(len(e.slots)):
             e.load(slot, next(trajectories))
 
-    def stepper(share: Sequence[engine.Ensemble]) -> Callable[[], int]:
+    def stepper(share: Sequence[Ensemble]) -> Callable[[], int]:
         def step() -> int:
             for e in share:
                 e.update(BLOCK)
@@ -153,7 +153,7 @@ def engine_rate(run: Run, width: int, device: torch.device) -> Callable[[], floa
     steppers = [stepper(ensembles[i::n_workers]) for i in range(min(n_workers, len(ensembles)))]
 
     def rate() -> float:
-        with engine.settings(device, run.precision):
+        with devices.settings(device, run.precision):
             return _rate(steppers, device)
 
     return rate
@@ -194,7 +194,7 @@ def _matmul_rate(
     workers = [worker() for _ in range(n_workers)]
 
     def rate() -> float:
-        with engine.settings(device, run.precision):
+        with devices.settings(device, run.precision):
             return _rate(workers, device)
 
     return rate
@@ -210,7 +210,7 @@ def _rate(steppers: Sequence[Callable[[], int]], device: torch.device) -> float:
         return done
 
     until = 0.0
-    with ThreadPoolExecutor(len(steppers), initializer=engine.begin_worker) as pool:
+    with ThreadPoolExecutor(len(steppers), initializer=devices.begin_worker) as pool:
         list(pool.map(lambda step: step(), steppers))
         _synchronize(device)
         started = time.perf_counter()
@@ -276,7 +276,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="times that everything is measured (5)")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
-    engine.check_precision(replace(PAPER, precision=options.precision), device)
+    devices.check_precision(replace(PAPER, precision=options.precision), device)
     widths = options.widths or ([1, 16, 64, 128] if device.type == "cuda" else [1, 2, 4, 8])
     if options.rounds < 1 or min(widths) < 1:
         parser.error("--rounds and --widths must be at least 1")

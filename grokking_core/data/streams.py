@@ -84,7 +84,7 @@ def permutation(key: Tensor, n: int) -> Tensor:
     return bits(key, torch.arange(n, device=key.device)).argsort(dim=-1, stable=True)
 
 
-def keep(key: Tensor, counter: Tensor, drop: Tensor | float) -> Tensor:
+def drop_mask(key: Tensor, counter: Tensor, drop: Tensor | float) -> Tensor:
     """Boolean dropout mask of shape (*key.shape, *counter.shape): False with probability `drop`.
 
     `drop` has the shape of `key` (or is one number); it is exact to 2**-32.

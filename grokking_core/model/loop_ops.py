@@ -1,9 +1,9 @@
-"""What a CPU does faster in loops of its own than by tensor operations: attention to few rows, Adam's update.
+"""What a CPU does faster in loops than by tensor operations: attention to few rows, norms, Adam's update.
 
 A tensor operation goes through whole tensors and takes the interpreter's lock, and between two matrix
 products there would be dozens of them; these loops go through each row once and hold no lock. Numba
-compiles them at the first call and keeps the machine code. On a GPU, and where Numba is missing,
-`layers.py` and `optim.py` do the same by tensor operations.
+compiles them at the first call and caches the machine code. On a GPU, and where Numba does not work,
+`tensor_ops` and `training.optimizer` do the same by tensor operations.
 
 Axes: R runs, N rows, T rows that each sees (T = 4 tokens), H heads, W = D / H. A table has several vectors
 of width D, its columns, in each of its rows; a loop is given the table as (R, rows, columns, H, W), and
@@ -13,6 +13,7 @@ which of the columns it is to take.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,11 +23,29 @@ from torch import Tensor
 
 from grokking_core.model.tensor_ops import NORM_EPS
 
-exactly: Callable[..., Any] = numba.njit(nogil=True, cache=True, error_model="numpy")
+Array = np.ndarray
+
+
+def _can_cache() -> bool:
+    """Whether Numba finds a folder for its machine code; raises what it raises where it cannot compile."""
+    try:
+        numba.njit(cache=True)(_one_more)(0)
+    except Exception as error:
+        numba.njit(_one_more)(0)
+        message = f"Numba compiles anew in each process, since it cannot write its cache ({error})"
+        warnings.warn(f"{message}; NUMBA_CACHE_DIR names a folder for it", RuntimeWarning, stacklevel=2)
+        return False
+    return True
+
+
+def _one_more(i: int) -> int:
+    return i + 1
+
+
+OPTIONS = {"nogil": True, "cache": _can_cache(), "error_model": "numpy"}
+exactly: Callable[..., Any] = numba.njit(**OPTIONS)
 # Sums in any order and fused multiply-adds, but infinities and NaN as ever: a run may diverge.
-compiled: Callable[..., Any] = numba.njit(
-    nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}
-)
+compiled: Callable[..., Any] = numba.njit(**OPTIONS, fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 
 class Sight(NamedTuple):
@@ -42,9 +61,9 @@ class Sight(NamedTuple):
         int64 (R, rows): where a row that is seen has its keys and values in their table.
     """
 
-    query: np.ndarray
-    seen: np.ndarray
-    at: np.ndarray
+    query: Array
+    seen: Array
+    at: Array
 
 
 def attend(sight: Sight, q: Tensor, kv: Tensor, n_heads: int, out: Tensor) -> Tensor:
@@ -84,14 +103,12 @@ def attend_backward(
     _attend_backward(gradient, weight.numpy(), *sight, *tables)
 
 
-def _by_head(table: Tensor, n_heads: int, width: int) -> np.ndarray:
+def _by_head(table: Tensor, n_heads: int, width: int) -> Array:
     return table.numpy().reshape(*table.shape[:2], -1, n_heads, width)
 
 
 @compiled
-def _score(
-    query: np.ndarray, seen: np.ndarray, at: np.ndarray, q: np.ndarray, kv: np.ndarray, score: np.ndarray
-) -> None:
+def _score(query: Array, seen: Array, at: Array, q: Array, kv: Array, score: Array) -> None:
     k, width = kv.shape[2] - 2, kv.shape[4]  # the column of the keys
     scale = 1 / np.sqrt(score.dtype.type(width))
     for r in range(seen.shape[0]):
@@ -110,7 +127,7 @@ def _score(
 
 
 @compiled
-def _mix(weight: np.ndarray, seen: np.ndarray, at: np.ndarray, kv: np.ndarray, out: np.ndarray) -> None:
+def _mix(weight: Array, seen: Array, at: Array, kv: Array, out: Array) -> None:
     v = kv.shape[2] - 1  # the column of the values
     for r in range(seen.shape[0]):
         for n in range(seen.shape[1]):
@@ -126,15 +143,7 @@ def _mix(weight: np.ndarray, seen: np.ndarray, at: np.ndarray, kv: np.ndarray, o
 
 @compiled
 def _attend_backward(
-    g: np.ndarray,
-    weight: np.ndarray,
-    query: np.ndarray,
-    seen: np.ndarray,
-    at: np.ndarray,
-    q: np.ndarray,
-    kv: np.ndarray,
-    dq: np.ndarray,
-    dkv: np.ndarray,
+    g: Array, weight: Array, query: Array, seen: Array, at: Array, q: Array, kv: Array, dq: Array, dkv: Array
 ) -> None:
     n_runs, n_seen, n_rows, n_heads = weight.shape
     k, v, width = kv.shape[2] - 2, kv.shape[2] - 1, kv.shape[4]
@@ -182,7 +191,7 @@ def take_backward_(g: Tensor, row: Tensor, dtable: Tensor) -> Tensor:
 
 
 @exactly
-def _take(table: np.ndarray, row: np.ndarray, out: np.ndarray) -> None:
+def _take(table: Array, row: Array, out: Array) -> None:
     for r in range(row.shape[0]):
         for n in range(row.shape[1]):
             for d in range(table.shape[2]):
@@ -190,16 +199,14 @@ def _take(table: np.ndarray, row: np.ndarray, out: np.ndarray) -> None:
 
 
 @exactly
-def _take_backward(g: np.ndarray, row: np.ndarray, dtable: np.ndarray) -> None:
+def _take_backward(g: Array, row: Array, dtable: Array) -> None:
     for r in range(row.shape[0]):
         for n in range(row.shape[1]):
             for d in range(g.shape[2]):
                 dtable[r, row[r, n], d] += g[r, n, d]
 
 
-def layer_norm_(
-    x: Tensor, more: Tensor | None, w: np.ndarray, b: np.ndarray, out: Tensor
-) -> tuple[np.ndarray, np.ndarray]:
+def layer_norm_(x: Tensor, more: Tensor | None, w: Array, b: Array, out: Tensor) -> tuple[Array, Array]:
     """Layer norm of x + more, which x becomes, into `out`; all but w and b (R, D) are (R, N, D).
 
     Returns the means of the rows and 1 / their deviations, (R, N) each, for `layer_norm_backward_`.
@@ -210,14 +217,7 @@ def layer_norm_(
 
 
 def layer_norm_backward_(
-    g: Tensor,
-    more: Tensor | None,
-    x: Tensor,
-    w: np.ndarray,
-    mean: np.ndarray,
-    rstd: np.ndarray,
-    dw: np.ndarray,
-    db: np.ndarray,
+    g: Tensor, more: Tensor | None, x: Tensor, w: Array, mean: Array, rstd: Array, dw: Array, db: Array
 ) -> Tensor:
     """Gradients of the layer norm of x, for a gradient of g + more: dw, db are written, g becomes dx."""
     added = None if more is None else more.numpy()
@@ -227,14 +227,7 @@ def layer_norm_backward_(
 
 @compiled
 def _layer_norm(
-    x: np.ndarray,
-    more: np.ndarray | None,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    out: np.ndarray,
-    mean: np.ndarray,
-    rstd: np.ndarray,
-    eps: float,
+    x: Array, more: Array | None, weight: Array, bias: Array, out: Array, mean: Array, rstd: Array, eps: float
 ) -> None:
     n_runs, n_rows, width = x.shape
     share = x.dtype.type(1 / width)
@@ -257,14 +250,7 @@ def _layer_norm(
 
 @compiled
 def _layer_norm_backward(
-    g: np.ndarray,
-    more: np.ndarray | None,
-    x: np.ndarray,
-    weight: np.ndarray,
-    mean: np.ndarray,
-    rstd: np.ndarray,
-    dw: np.ndarray,
-    db: np.ndarray,
+    g: Array, more: Array | None, x: Array, weight: Array, mean: Array, rstd: Array, dw: Array, db: Array
 ) -> None:
     n_runs, n_rows, width = x.shape
     share = x.dtype.type(1 / width)
@@ -288,26 +274,26 @@ def _layer_norm_backward(
                 g[r, n, d] = (g[r, n, d] * weight[r, d] - along_one - centred * along_x) * scale
 
 
-def adamw(p: Tensor, g: Tensor, m: Tensor, v: Tensor, *values: np.ndarray) -> None:
+def adamw(p: Tensor, g: Tensor, m: Tensor, v: Tensor, *values: Array) -> None:
     """One update of parameters and moments, (R, n) each, with decoupled decay.
 
-    `values` are rate, scale, eps, beta1, beta2 and decay of `optim.Optimizer`, float64 (R, 1) each.
+    `values` are rate, scale, eps, beta1, beta2 and decay of `training.optimizer`, float64 (R, 1) each.
     """
     _adamw(p.numpy(), g.numpy(), m.numpy(), v.numpy(), *values)
 
 
 @exactly
 def _adamw(
-    p: np.ndarray,
-    g: np.ndarray,
-    m: np.ndarray,
-    v: np.ndarray,
-    rate: np.ndarray,
-    scale: np.ndarray,
-    eps: np.ndarray,
-    beta1: np.ndarray,
-    beta2: np.ndarray,
-    decay: np.ndarray,
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    rate: Array,
+    scale: Array,
+    eps: Array,
+    beta1: Array,
+    beta2: Array,
+    decay: Array,
 ) -> None:
     number = p.dtype.type
     for r in range(p.shape[0]):
@@ -315,11 +301,11 @@ def _adamw(
         old2, new2 = number(beta2[r, 0]), number(1 - beta2[r, 0])
         floor = number(eps[r, 0])
         step = number(rate[r, 0] * scale[r, 0])
-        keep = number(1 - rate[r, 0] * decay[r, 0])
+        shrink = number(1 - rate[r, 0] * decay[r, 0])
         for i in range(p.shape[1]):
             m[r, i] = old1 * m[r, i] + new1 * g[r, i]
             v[r, i] = old2 * v[r, i] + new2 * g[r, i] * g[r, i]
-            p[r, i] = p[r, i] * keep - step * m[r, i] / (np.sqrt(v[r, i]) + floor)
+            p[r, i] = p[r, i] * shrink - step * m[r, i] / (np.sqrt(v[r, i]) + floor)
 
 
 def cross_entropy_backward_(probability: Tensor, label: Tensor, weight: Tensor) -> Tensor:
@@ -329,7 +315,7 @@ def cross_entropy_backward_(probability: Tensor, label: Tensor, weight: Tensor) 
 
 
 @exactly
-def _cross_entropy_backward(probability: np.ndarray, label: np.ndarray, weight: np.ndarray) -> None:
+def _cross_entropy_backward(probability: Array, label: Array, weight: Array) -> None:
     for r in range(label.shape[0]):
         for b in range(label.shape[1]):
             probability[r, b, label[r, b]] -= 1

@@ -1,4 +1,4 @@
-"""Many networks in one set of tensors: the plain networks of `model.py`, without repeated work.
+"""Many networks in one set of tensors: those of `plain`, without repeated work.
 
 Every parameter carries a leading axis of runs, and every product is a batched product. The inputs are
 `x op y =` under a causal mask, so positions 0 and 1 depend on x alone: they are computed once for each of
@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grokking_core.model import plain as model
-from grokking_core.model import tensor_ops as layers
+from grokking_core.model import plain
+from grokking_core.model import tensor_ops as ops
 from grokking_core.runs.run import Run
 
 Views = dict[str, Tensor]  # parameter name -> (R, *shape)
@@ -36,7 +36,7 @@ SIZES = ("operation", "p", "n", "architecture", "n_layers", "d_model", "n_heads"
 
 @lru_cache(maxsize=256)
 def _shapes(**sizes: Any) -> dict[str, torch.Size]:
-    return {name: p.shape for name, p in model.build(Run(**sizes)).named_parameters()}
+    return {name: p.shape for name, p in plain.build(Run(**sizes)).named_parameters()}
 
 
 class Layout:
@@ -57,7 +57,7 @@ class Layout:
 
 def first_parameters(run: Run) -> Tensor:
     """First weights of a run, (n,): those of its plain network."""
-    return torch.nn.utils.parameters_to_vector(model.build(run).parameters()).detach()
+    return torch.nn.utils.parameters_to_vector(plain.build(run).parameters()).detach()
 
 
 class Network:
@@ -98,12 +98,12 @@ class Network:
 
 
 class TransformerNetwork(Network):
-    """R times `model.Transformer`."""
+    """R times `plain.Transformer`."""
 
     def __init__(self, run: Run, parameters: Tensor, gradients: Tensor):
         super().__init__(run, parameters, gradients)
         self.n_heads, self.norm = run.n_heads, run.norm
-        positions = model.sinusoidal_positions(model.N_TOKENS, self.d_model).to(parameters)
+        positions = plain.sinusoidal_positions(plain.N_TOKENS, self.d_model).to(parameters)
         each_x, each_y = (positions[i].expand(self.n_elements, -1) for i in (0, 2))
         self.table_positions = torch.cat([each_x, each_y, positions[1:2], positions[3:]])  # (2P + 2, D)
 
@@ -124,13 +124,13 @@ class TransformerNetwork(Network):
             attended = self._attention(layer, residual) if layer > 0 else self._first_attention(x, y)
             residual = self._branches(layer, residual[:, self._first_row(layer) :], attended)
         self.final = self._norm("final_norm", residual) if self.norm == "pre" else residual
-        return layers.linear(self.final, self.w["output.weight"])
+        return ops.linear(self.final, self.w["output.weight"])
 
     def backward(self, dlogits: Tensor) -> None:
         """Gradients of sum(dlogits * logits) for the last `forward`."""
         w, p = self.w, self.n_elements
         out = self.buffer("dfinal", self.n_equations, self.d_model)
-        g = layers.linear_backward(dlogits, self.final, w["output.weight"], self.dw["output.weight"], out)
+        g = ops.linear_backward(dlogits, self.final, w["output.weight"], self.dw["output.weight"], out)
         if self.norm == "pre":
             g = self._norm_backward("final_norm", g)
         for layer in reversed(range(self.n_layers)):
@@ -144,8 +144,8 @@ class TransformerNetwork(Network):
     def drop_counter(self, n_rows: int, n_equations: int, width: int) -> Tensor:
         """Counters (N, width) in a branch (B, T, width), for all positions or the last alone."""
         row = torch.arange(n_rows, device=self.table_positions.device)
-        position = row // n_equations + model.N_TOKENS - n_rows // n_equations
-        first = (row % n_equations * model.N_TOKENS + position) * width
+        position = row // n_equations + plain.N_TOKENS - n_rows // n_equations
+        first = (row % n_equations * plain.N_TOKENS + position) * width
         return first[:, None] + torch.arange(width, device=row.device)
 
     def _table_row(self, x: Tensor, y: Tensor) -> Tensor:
@@ -165,15 +165,15 @@ class TransformerNetwork(Network):
         name = "blocks.0.attention"
         rows = self._norm(f"{name}_norm", self.table) if self.norm == "pre" else self.table
         self.saved[name] = saved = {"rows": rows}
-        qkv = layers.linear(rows, self.w[f"{name}.qkv.weight"])  # (R, 2P + 2, 3D)
+        qkv = ops.linear(rows, self.w[f"{name}.qkv.weight"])  # (R, 2P + 2, 3D)
         saved["attended"] = self._attend_by_token(qkv, x, y, saved)
         return saved["attended"]
 
     def _attend_by_token(self, qkv: Tensor, x: Tensor, y: Tensor, saved: Saved) -> Tensor:
         """What the rows that go on get from the first layer's attention, (R, N, D)."""
-        at_x, at_equation = layers.table_attention(qkv, x, y, self.n_heads, saved)
+        at_x, at_equation = ops.table_attention(qkv, x, y, self.n_heads, saved)
         if self.x_row is None:  # each equation has rows of its own from here on
-            at_x = layers.take(at_x, torch.cat([x, self.n_elements + x], dim=1))
+            at_x = ops.take(at_x, torch.cat([x, self.n_elements + x], dim=1))
         return torch.cat([at_x, at_equation], dim=1)[:, self._first_row(0) :]
 
     def _first_attention_backward(self, layer: int, dresidual: Tensor, dattended: Tensor) -> Tensor:
@@ -182,9 +182,7 @@ class TransformerNetwork(Network):
         saved = self.saved[name]
         w, dw = self.w[f"{name}.qkv.weight"], self.dw[f"{name}.qkv.weight"]
         dqkv = self._attend_by_token_backward(dattended, saved)
-        dtable = layers.linear_backward(
-            dqkv, saved["rows"], w, dw, self.buffer("dtable", *self.table.shape[1:])
-        )
+        dtable = ops.linear_backward(dqkv, saved["rows"], w, dw, self.buffer("dtable", *self.table.shape[1:]))
         if self.norm == "pre":
             dtable = self._norm_backward(f"{name}_norm", dtable)
         return self._take_backward_(dresidual, self.table_row[:, first:], dtable)
@@ -196,8 +194,8 @@ class TransformerNetwork(Network):
         g_x, g_equation = g.split([2 * self.n_x, 2 * self.n_equations], dim=1)
         if self.x_row is None:
             x = saved["x"]
-            g_x = layers.take_backward(g_x, torch.cat([x, p + x], dim=1), 2 * p)
-        return layers.table_attention_backward(g_x, g_equation, self.n_heads, saved)
+            g_x = ops.take_backward(g_x, torch.cat([x, p + x], dim=1), 2 * p)
+        return ops.table_attention_backward(g_x, g_equation, self.n_heads, saved)
 
     # Attention of the other layers: queries, keys and values of every row, each row with those it sees.
 
@@ -205,8 +203,8 @@ class TransformerNetwork(Network):
         name, first, d = f"blocks.{layer}.attention", self._first_row(layer), self.d_model
         w, n_rows = self.w[f"{name}.qkv.weight"], residual.shape[1]
         rows = self._norm(f"{name}_norm", residual) if self.norm == "pre" else residual
-        q = layers.linear(rows[:, first:], w[:, :d], self.buffer(f"{name}.q", n_rows - first, d))
-        kv = layers.linear(rows, w[:, d:], self.buffer(f"{name}.kv", n_rows, 2 * d))
+        q = ops.linear(rows[:, first:], w[:, :d], self.buffer(f"{name}.q", n_rows - first, d))
+        kv = ops.linear(rows, w[:, d:], self.buffer(f"{name}.kv", n_rows, 2 * d))
         attended = self.buffer(f"{name}.attended", n_rows - first, d)
         self.saved[name] = saved = {"rows": rows, "q": q, "kv": kv, "attended": attended}
         self._attend(layer, q, kv, attended, saved)
@@ -214,9 +212,9 @@ class TransformerNetwork(Network):
 
     def _attend(self, layer: int, q: Tensor, kv: Tensor, out: Tensor, saved: Saved) -> None:
         """Attention of the rows that go on, from their queries (R, N, D) and all keys and values."""
-        saved["at_x"] = kv if self.x_row is None else layers.take(kv[:, : 2 * self.n_x], self.x_row)
+        saved["at_x"] = kv if self.x_row is None else ops.take(kv[:, : 2 * self.n_x], self.x_row)
         for section, keys, values in self._sights(layer, kv, saved["at_x"]):
-            saved[f"weight {section}"] = layers.attend(
+            saved[f"weight {section}"] = ops.attend(
                 q[:, section], keys, values, self.n_heads, out=out[:, section]
             )
 
@@ -227,8 +225,8 @@ class TransformerNetwork(Network):
         q, kv, rows = saved["q"], saved["kv"], saved["rows"]
         dq, dkv = (self.buffer(name, *a.shape[1:]).zero_() for name, a in (("dq", q), ("dkv", kv)))
         self._attend_backward(layer, dattended, dq, dkv, saved)
-        drows = layers.linear_backward(dkv, rows, w[:, d:], dw[:, d:], self.buffer("drows", *rows.shape[1:]))
-        layers.write(dw[:, :d], torch.bmm, dq.mT, rows[:, first:])
+        drows = ops.linear_backward(dkv, rows, w[:, d:], dw[:, d:], self.buffer("drows", *rows.shape[1:]))
+        ops.write(dw[:, :d], torch.bmm, dq.mT, rows[:, first:])
         drows[:, first:].baddbmm_(dq, w[:, :d])
         if self.norm == "pre":
             drows = self._norm_backward(f"{name}_norm", drows)
@@ -242,9 +240,9 @@ class TransformerNetwork(Network):
         sights = zip(self._sights(layer, kv, at_x), self._sights(layer, dkv, dat_x), strict=True)
         for (section, keys, values), (_, dkeys, dvalues) in sights:
             weight, of = saved[f"weight {section}"], (q[:, section], keys, values)
-            layers.attend_backward(g[:, section], weight, *of, dq[:, section], dkeys, dvalues)
+            ops.attend_backward(g[:, section], weight, *of, dq[:, section], dkeys, dvalues)
         if self.x_row is not None:
-            dkv[:, : 2 * self.n_x] += layers.take_backward(dat_x, self.x_row, 2 * self.n_x)
+            dkv[:, : 2 * self.n_x] += ops.take_backward(dat_x, self.x_row, 2 * self.n_x)
 
     def _sights(self, layer: int, kv: Tensor, at_x: Tensor) -> list[tuple[slice, list[Tensor], list[Tensor]]]:
         """(rows, keys, values) for each position: which rows of the residual, and what each of them sees.
@@ -280,14 +278,14 @@ class TransformerNetwork(Network):
         y = self._onto(residual, attended, f"{name}.attention.out.weight", f"{name}.attention_norm")
         f = self._norm(f"{name}.feed_forward_norm", y) if self.norm == "pre" else y
         hidden = self.buffer(f"{name}.hidden", n_rows, self.hidden_width)
-        layers.linear(f, self.w[f"{name}.feed_forward.up.weight"], hidden)
-        h = layers.activate_(self.activation, hidden, saved)
+        ops.linear(f, self.w[f"{name}.feed_forward.up.weight"], hidden)
+        h = ops.activate_(self.activation, hidden, saved)
         saved |= {"f": f, "h": h}
         down, norm = f"{name}.feed_forward.down.weight", f"{name}.feed_forward_norm"
         if self.drop is None:
             return self._onto(y, h, down, norm)
         saved["drop"] = self.drop(layer, y)
-        z = torch.addcmul(y, layers.linear(h, self.w[down]), saved["drop"])
+        z = torch.addcmul(y, ops.linear(h, self.w[down]), saved["drop"])
         return self._norm(norm, z) if self.norm == "post" else z
 
     def _onto(self, residual: Tensor, x: Tensor, w: str, norm: str) -> Tensor:
@@ -305,11 +303,11 @@ class TransformerNetwork(Network):
         if self.norm == "post":
             g = self._norm_backward(f"{name}.feed_forward_norm", g)
         dbranch = g if self.drop is None else g * saved["drop"]
-        dh = layers.linear_backward(
+        dh = ops.linear_backward(
             dbranch, saved["h"], self.w[down], self.dw[down], self.buffer("dhidden", *saved["h"].shape[1:])
         )
-        layers.activate_backward_(self.activation, dh, saved)
-        df = layers.linear_backward(dh, saved["f"], self.w[up], self.dw[up], self.buffer("df", *g.shape[1:]))
+        ops.activate_backward_(self.activation, dh, saved)
+        df = ops.linear_backward(dh, saved["f"], self.w[up], self.dw[up], self.buffer("df", *g.shape[1:]))
         if self.norm == "pre":
             df = self._norm_backward(f"{name}.feed_forward_norm", df)
         if self.norm == "post":
@@ -317,42 +315,42 @@ class TransformerNetwork(Network):
         else:
             dy = df.add_(g)
         dattended = self.buffer("dattended", *dy.shape[1:])
-        return dy, layers.linear_backward(dy, attended, self.w[out], self.dw[out], dattended)
+        return dy, ops.linear_backward(dy, attended, self.w[out], self.dw[out], dattended)
 
     def _take(self, table: Tensor, row: Tensor) -> Tensor:
-        return layers.take(table, row)
+        return ops.take(table, row)
 
     def _take_backward_(self, g: Tensor, row: Tensor, dtable: Tensor) -> Tensor:
-        return dtable.add_(layers.take_backward(g, row, dtable.shape[1]))
+        return dtable.add_(ops.take_backward(g, row, dtable.shape[1]))
 
     def _norm(self, name: str, x: Tensor) -> Tensor:
         self.saved[name] = {}
-        return layers.layer_norm(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"], self.saved[name])
+        return ops.layer_norm(x, self.w[f"{name}.weight"], self.w[f"{name}.bias"], self.saved[name])
 
     def _norm_backward(self, name: str, g: Tensor, more: Tensor | None = None) -> Tensor:
         """Gradient with respect to what was normed, for a gradient of g, or of g + more; uses up g."""
         g = g if more is None else g.add_(more)
         w, b, dw, db = (of[f"{name}.{part}"] for of in (self.w, self.dw) for part in ("weight", "bias"))
-        return layers.layer_norm_backward(g, w, b, dw, db, self.saved[name])
+        return ops.layer_norm_backward(g, w, b, dw, db, self.saved[name])
 
 
 class MLPNetwork(Network):
-    """R times `model.MLP`."""
+    """R times `plain.MLP`."""
 
     def forward(self, x: Tensor, y: Tensor, drop: Drop | None = None) -> Tensor:
         """Logits (R, B, V) of the equations x op y, int64 (R, B) each."""
         self.token = torch.cat([x, y], dim=1)  # (R, 2B)
-        h = torch.cat(layers.take(self.w["embedding.weight"], self.token).split(x.shape[1], dim=1), dim=-1)
+        h = torch.cat(ops.take(self.w["embedding.weight"], self.token).split(x.shape[1], dim=1), dim=-1)
         self.saved: list[Saved] = []
         for layer in range(self.n_layers):
             saved: Saved = {"input": h}
-            h = layers.activate_(self.activation, layers.linear(h, self.w[f"hidden.{layer}.weight"]), saved)
+            h = ops.activate_(self.activation, ops.linear(h, self.w[f"hidden.{layer}.weight"]), saved)
             if drop:
                 saved["drop"] = drop(layer, h)
                 h = h * saved["drop"]
             self.saved.append(saved)
         self.final = h
-        return layers.linear(h, self.w["output.weight"])
+        return ops.linear(h, self.w["output.weight"])
 
     def backward(self, dlogits: Tensor) -> None:
         """Gradients of sum(dlogits * logits) for the last `forward`."""
@@ -362,12 +360,12 @@ class MLPNetwork(Network):
         for layer, name, h in zip(range(self.n_layers, -1, -1), names, inputs, strict=True):
             if layer < self.n_layers:
                 g = g * self.saved[layer]["drop"] if "drop" in self.saved[layer] else g
-                g = layers.activate_backward_(self.activation, g, self.saved[layer])
-            g = layers.linear_backward(
+                g = ops.activate_backward_(self.activation, g, self.saved[layer])
+            g = ops.linear_backward(
                 g, h, self.w[name], self.dw[name], self.buffer(f"dinput {layer}", *h.shape[1:])
             )
         dtoken = torch.cat(g.split(self.d_model, dim=-1), dim=1)
-        self.dw["embedding.weight"].copy_(layers.take_backward(dtoken, self.token, self.n_elements + 2))
+        self.dw["embedding.weight"].copy_(ops.take_backward(dtoken, self.token, self.n_elements + 2))
 
     def drop_counter(self, n_rows: int, n_equations: int, width: int) -> Tensor:
         """Counters (N, width) in a branch (B, 1, width)."""

@@ -1,6 +1,6 @@
-"""The transformers of an ensemble on a CPU: all that is not a matrix product by the loops of `kernels.py`.
+"""The transformers of an ensemble on a CPU: all that is not a matrix product by the loops of `loop_ops`.
 
-The mathematics is that of `ensemble.TransformerNetwork`. Here attention takes rows by index instead of
+The mathematics is that of `networks.TransformerNetwork`. Here attention takes rows by index instead of
 positions one by one: a row of the residual finds the rows that it sees in `seen`, and what these have as
 keys and values in a table, which in the first layer is that of the tokens.
 """
@@ -11,15 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grokking_core.model import loop_ops as kernels
-from grokking_core.model import plain as model
-from grokking_core.model import tensor_ops as layers
+from grokking_core.model import loop_ops, plain
+from grokking_core.model import tensor_ops as ops
+from grokking_core.model.loop_ops import adamw, cross_entropy_backward_
 from grokking_core.model.networks import Saved, TransformerNetwork
 from grokking_core.runs.run import Run
 
+__all__ = ["LoopedTransformerNetwork", "adamw", "cross_entropy_backward_"]
+
 
 class LoopedTransformerNetwork(TransformerNetwork):
-    """R times `model.Transformer`, on a CPU."""
+    """R times `plain.Transformer`, on a CPU."""
 
     def __init__(self, run: Run, parameters: Tensor, gradients: Tensor):
         super().__init__(run, parameters, gradients)
@@ -50,68 +52,68 @@ class LoopedTransformerNetwork(TransformerNetwork):
             self._indices[key] = seen, np.repeat(np.arange(seen.shape[1])[None], self.n_runs, axis=0)
         self.seen, self.own = self._indices[key]
         if self.x_row is not None:  # (R, 2B) -> (R, B, 2), for positions 2 and 3 alike
-            at_equation = self.seen[:, 2 * n_x :].reshape(self.n_runs, 2, b, model.N_TOKENS)
+            at_equation = self.seen[:, 2 * n_x :].reshape(self.n_runs, 2, b, plain.N_TOKENS)
             at_equation[..., :2] = self.x_row.numpy().reshape(self.n_runs, 1, 2, b).swapaxes(2, 3)
 
-    def _sight(self, layer: int) -> kernels.Sight:
+    def _sight(self, layer: int) -> loop_ops.Sight:
         """What the rows that go on see: in the first layer rows of the table, then of the residual."""
         first, own = self._first_row(layer), self.own
         at = own if layer else self.table_row.numpy()
         query = own[:, : own.shape[1] - first] if layer else at[:, first:]
-        return kernels.Sight(*map(np.ascontiguousarray, (query, self.seen[:, first:], at)))
+        return loop_ops.Sight(*map(np.ascontiguousarray, (query, self.seen[:, first:], at)))
 
-    # Attention, in place of that of `layers.py`.
+    # Attention, in place of that of `tensor_ops`.
 
     def _attend_by_token(self, qkv: Tensor, x: Tensor, y: Tensor, saved: Saved) -> Tensor:
         self._look()
         saved["qkv"], saved["sight"] = qkv, self._sight(0)
         out = self.buffer("blocks.0.attention.attended", *saved["sight"].query.shape[1:], self.d_model)
-        saved["weight"] = kernels.attend(saved["sight"], qkv, qkv, self.n_heads, out)
+        saved["weight"] = loop_ops.attend(saved["sight"], qkv, qkv, self.n_heads, out)
         return out
 
     def _attend_by_token_backward(self, g: Tensor, saved: Saved) -> Tensor:
         qkv, dqkv = saved["qkv"], torch.zeros_like(saved["qkv"])
-        kernels.attend_backward(g, saved["weight"], saved["sight"], qkv, qkv, dqkv, dqkv)
+        loop_ops.attend_backward(g, saved["weight"], saved["sight"], qkv, qkv, dqkv, dqkv)
         return dqkv
 
     def _attend(self, layer: int, q: Tensor, kv: Tensor, out: Tensor, saved: Saved) -> None:
         saved["sight"] = self._sight(layer)
-        saved["weight"] = kernels.attend(saved["sight"], q, kv, self.n_heads, out)
+        saved["weight"] = loop_ops.attend(saved["sight"], q, kv, self.n_heads, out)
 
     def _attend_backward(self, layer: int, g: Tensor, dq: Tensor, dkv: Tensor, saved: Saved) -> None:
-        kernels.attend_backward(g, saved["weight"], saved["sight"], saved["q"], saved["kv"], dq, dkv)
+        loop_ops.attend_backward(g, saved["weight"], saved["sight"], saved["q"], saved["kv"], dq, dkv)
 
     # Embeddings, and norms with the sum before them.
 
     def _take(self, table: Tensor, row: Tensor) -> Tensor:
-        return kernels.take(table, row, self.buffer("residual", row.shape[1], self.d_model))
+        return loop_ops.take(table, row, self.buffer("residual", row.shape[1], self.d_model))
 
     def _take_backward_(self, g: Tensor, row: Tensor, dtable: Tensor) -> Tensor:
-        return kernels.take_backward_(g, row, dtable)
+        return loop_ops.take_backward_(g, row, dtable)
 
     def _onto(self, residual: Tensor, x: Tensor, w: str, norm: str) -> Tensor:
         if self.norm != "post":
             return super()._onto(residual, x, w, norm)
-        branch = layers.linear(x, self.w[w], self.buffer(w, x.shape[1], self.d_model))
+        branch = ops.linear(x, self.w[w], self.buffer(w, x.shape[1], self.d_model))
         return self._norm(norm, branch, residual)
 
     def _norm(self, name: str, x: Tensor, more: Tensor | None = None) -> Tensor:
         """Layer norm of x, or of x + more, which x then becomes."""
         (w, _), (b, _) = self.arrays[f"{name}.weight"], self.arrays[f"{name}.bias"]
         out = self.buffer(name, *x.shape[1:])
-        self.saved[name] = {"x": x, "moments": kernels.layer_norm_(x, more, w, b, out)}
+        self.saved[name] = {"x": x, "moments": loop_ops.layer_norm_(x, more, w, b, out)}
         return out
 
     def _norm_backward(self, name: str, g: Tensor, more: Tensor | None = None) -> Tensor:
         (w, dw), (_, db) = self.arrays[f"{name}.weight"], self.arrays[f"{name}.bias"]
         x, (mean, rstd) = self.saved[name]["x"], self.saved[name]["moments"]
-        return kernels.layer_norm_backward_(g, more, x, w, mean, rstd, dw, db)
+        return loop_ops.layer_norm_backward_(g, more, x, w, mean, rstd, dw, db)
 
 
 def _seen_rows(n_x: int, b: int) -> np.ndarray:
     """Rows of the residual that each of them sees, (N, 4), -1 for none; equation e has the x of number e."""
     x, e = np.arange(n_x), np.arange(b)
-    seen = np.full((2 * n_x + 2 * b, model.N_TOKENS), -1)
+    seen = np.full((2 * n_x + 2 * b, plain.N_TOKENS), -1)
     at = np.split(seen, np.cumsum([n_x, n_x, b]))  # the rows of positions 0 to 3
     for position, rows in enumerate(at):
         own = x if position < 2 else e

@@ -1,4 +1,4 @@
-"""The networks, plain and readable: what the ensembles of `ensemble.py` must reproduce.
+"""The networks, plain and readable: what `networks` must reproduce for many at once.
 
 Axes: B equations, T = 4 tokens (`x op y =`), H heads, D = d_model, F = hidden width, V = vocabulary.
 """

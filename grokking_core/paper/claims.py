@@ -527,7 +527,7 @@ def c17(fig3_embeddings: Records) -> Verdict:
     if 2 * len(shown) <= len(asked.runs):
         told = f"{len(shown)} of {len(asked.runs)} networks know S5 product."
         return _verdict("not reached", len(shown), told, asked, S5)
-    paper, tables = cosets.paper_subgroup().name, [structure.test(record) for record in shown]
+    paper, tables = cosets.paper_subgroup().name, [structure.row_test(record) for record in shown]
     largest = [table.iloc[0].to_dict() for table in tables if table["p_corrected"].iloc[0] <= ALPHA]
     n_paper = [row["name"] for row in largest].count(paper)
     kind = "agrees" if 2 * n_paper > len(shown) else "partly" if 2 * len(largest) > len(shown) else "differs"
@@ -558,7 +558,7 @@ def c18(fig3_embeddings: Records) -> Verdict:
     if 2 * len(shown) <= len(asked.runs):
         told = f"{len(shown)} of {len(asked.runs)} networks know x+y."
         return _verdict("not reached", len(shown), told, asked, "x+y")
-    largest = [structure.test(record).iloc[0].to_dict() for record in shown]
+    largest = [structure.row_test(record).iloc[0].to_dict() for record in shown]
     steps = [row["step"] for row in largest if row["p_corrected"] <= ALPHA]
     kind = "agrees" if 2 * len(steps) > len(shown) else "partly" if steps else "differs"
     told = f"A line stands out in {len(steps)} of {len(shown)} networks, of step 8 in {steps.count(8)}. "
@@ -635,7 +635,7 @@ def c21(fig7_sharpness: Records) -> Verdict:
     NETWORKS.
     """
     records = fig7_sharpness.with_kept("sharpness")
-    table = sharpness.summary(records)
+    table = sharpness.table(records)
     table = table[table["train"] >= LEARNED]
     side = "unmirrored" if any(data.is_symmetric(r.run.operation) for r in records) else "validation"
     found = measures.spearman(table["phi"], table[side])

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grokking_core.runs import record as records
-from grokking_core.runs.record import Record
+from grokking_core.runs.record import Record, utc_now, versions
 from grokking_core.runs.run import Run
 
 MIME = "application/vnd.grokking.provenance+json"
@@ -51,7 +50,7 @@ class Provenance:
             data[name] = os.environ.get(f"GROKKING_{name.upper()}")  # as `make book` says
         sources = [{"evaluation": 1} | source for source in sources]
         data |= {name: _shared(source.get(name) for source in sources) for name in SHARED}
-        data["drawn_with"] = records.versions() | {"python": platform.python_version()}
+        data["drawn_with"] = versions() | {"python": platform.python_version()}
         longest: dict[Run, float] = {}
         for record in found:  # maybe several parts of a run
             spent = record.provenance.get("seconds", 0)
@@ -59,7 +58,7 @@ class Provenance:
         data["training_seconds"] = round(sum(longest.values()), 1)
         dates = sorted(source["date"] for source in sources if "date" in source)
         data["trained_between"] = [dates[0], dates[-1]] if dates else []
-        return cls(data | {"seconds": round(seconds, 1), "date": records.utc_now()})
+        return cls(data | {"seconds": round(seconds, 1), "date": utc_now()})
 
     def lines(self) -> list[tuple[str, str]]:
         """What the table shows: names and values as text."""

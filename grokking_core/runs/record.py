@@ -132,7 +132,7 @@ def curve_frame(rows: list[tuple[float, ...]]) -> pd.DataFrame:
     return curve
 
 
-def provenance(
+def origin(
     device: torch.device | str, precision: str, seconds: float, evaluation: int = EVALUATION
 ) -> dict[str, Any]:
     """Where a record comes from: versions, device, precision, evaluation, seconds it took, date (UTC)."""

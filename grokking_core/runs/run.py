@@ -22,7 +22,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
 class Run:
     """One training run; the defaults are the paper's (section 3, appendix A.1.2).
 
-    How far the run is followed is asked of `sweep`, not stored here.
+    How far the run is followed is asked of `sweep`, not stored here. A record's key leaves out the fields
+    that have their default: a changed *default* of a field would change what the keys of old records mean.
 
     Raises
     ------
@@ -54,7 +55,7 @@ class Run:
     decay_toward: Literal["origin", "init"] = "origin"  # what the weights decay to
     warmup_steps: int = 10  # updates of linear warm-up; the first update has rate 0
     batch_size: int | Literal["full"] | None = None  # None: min(512, half the training set, rounded up)
-    update_noise: float = 0.0  # standard deviation added to the update direction, before the rate
+    update_noise: float = 0.0  # standard deviation added to the update direction; see `plain.Optimizer`
     weight_noise: float = 0.0  # standard deviation added to the weights, in training only
     dropout: float = 0.0  # share dropped of the feed-forward branch, in [0, 1)
     precision: Literal["fp32", "tf32", "fp64"] = "fp32"  # of the arithmetic; tf32: CUDA products only
@@ -140,8 +141,8 @@ class Run:
         n_equations = len(data.operation_table(self.operation, self.p, self.n).x)
         if not 0 < self.n_train < n_equations:
             empty = "training" if self.n_train == 0 else "validation"
-            told = f"leaves the {empty} side of {n_equations} equations empty"
-            raise ValueError(f"train_fraction={self.train_fraction} {told}")
+            cause = f"leaves the {empty} side of {n_equations} equations empty"
+            raise ValueError(f"train_fraction={self.train_fraction} {cause}")
         if self.outliers > self.n_train:
             raise ValueError(
                 f"outliers={self.outliers} must not exceed the {self.n_train} training equations"

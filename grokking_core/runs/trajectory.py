@@ -1,4 +1,4 @@
-"""`Trajectory`: a run under way, as the engine trains it and a checkpoint holds it."""
+"""`Trajectory`: a run under way, as training leaves it and a checkpoint holds it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from grokking_core.runs import schedule
-from grokking_core.runs.record import EVALUATION, Arrays, Record, curve_frame, is_finite, provenance
+from grokking_core.runs.record import EVALUATION, Arrays, Record, curve_frame, is_finite, origin
 from grokking_core.runs.run import Run
 
 
@@ -29,7 +29,7 @@ class Trajectory:
     evaluation : int
         The oldest `record.EVALUATION` of a row of the curve.
     kept : dict
-        What is kept of its end by name, see `kept`; not part of a checkpoint.
+        What is kept of its end by name, see `weights.ends`; not part of a checkpoint.
     """
 
     run: Run
@@ -60,7 +60,7 @@ class Trajectory:
             run=self.run,
             curve=curve_frame(self.rows),
             diverged_at=None if is_finite(self.rows[-1]) else int(self.rows[-1][0]),
-            provenance=provenance(device, self.run.precision, self.seconds, self.evaluation),
+            provenance=origin(device, self.run.precision, self.seconds, self.evaluation),
             kept=self.kept,
             parameters=self.tensors.get("parameters"),
         )

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 import torch
 
+from grokking_core import training
 from grokking_core.model import networks as ensemble
 from grokking_core.runs import record
 from grokking_core.runs.run import Run
-from grokking_core.training import engine
+from grokking_core.runs.trajectory import Trajectory
 
 LONG = 120.0  # seconds from which a sweep says beforehand what it will take
 OVERHEAD, SPEED = 1.5e-3, 2.5e10  # seconds an update, operations a second: one core, roughly
@@ -29,15 +30,15 @@ def measured(run: Run, device: str, seconds: float = 1.0) -> float:
     """Seconds an update of a run takes this device, with as many runs at a time as it trains best."""
     begun: list[float] = []
     row = (1000, *[0.0] * (len(record.COLUMNS) - 1))  # from here no evaluation is near
-    width = engine.default_width(torch.device(device))
-    probes = [engine.Trajectory(run, step=1000, rows=[row]) for _ in range(width)]
+    width = training.default_width(torch.device(device))
+    probes = [Trajectory(run, step=1000, rows=[row]) for _ in range(width)]
 
     def over() -> bool:
         begun.append(time.monotonic())
         return begun[-1] > begun[0] + seconds
 
-    listener = engine.Listener(ended=lambda _: None)
-    engine.train(probes, steps=10**6, listener=listener, device=device, interrupted=over)
+    listener = training.Listener(ended=lambda _: None)
+    training.train(probes, steps=10**6, listener=listener, device=device, interrupted=over)
     updates = sum(probe.step - 1000 for probe in probes)
     return (time.monotonic() - begun[0]) / max(1, updates)
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from grokking_core import training
 from grokking_core.records import files
 from grokking_core.records.files import RecordWarning, StoreError
 from grokking_core.records.store import LOCK, Store
@@ -26,7 +27,6 @@ from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
 from grokking_core.sweeps import estimate
 from grokking_core.sweeps.progress import Bar
-from grokking_core.training import engine
 from grokking_core.weights import ends as kept
 
 PROCESS_STARTED = utc_now()
@@ -177,7 +177,7 @@ class Work:
         """Complain now of what would fail after training, on devices like this if on any that is known."""
         kept.prepare(self.question.keep)
         for run in self.left.values() if n_devices else ():
-            engine.check_precision(run, torch.device(self.device))
+            training.check_precision(run, torch.device(self.device))
         try:
             self.store.check_writable()
         except StoreError as error:
@@ -215,7 +215,7 @@ class Work:
             trained_together = [[run for group in trained_together for run in group]]
         if checkpoint_seconds is None:
             checkpoint_seconds = 300.0 if on_gpu else 60.0
-        listener = engine.Listener(
+        listener = training.Listener(
             ended=self.ended, finish=self.finish, advanced=self.advanced, checkpoint=self.keep
         )
         try:
@@ -223,7 +223,7 @@ class Work:
                 if stop():
                     break
                 trajectories = self.start(runs, stop)
-                engine.train(
+                training.train(
                     trajectories,
                     steps=self.question.steps,
                     stop_at=self.question.stop_at,
@@ -260,7 +260,7 @@ class Work:
         self.bar.started(trajectories)
         return trajectories
 
-    # -- what the engine tells ----------------------------------------------------------------------
+    # -- what training tells ----------------------------------------------------------------------
 
     def finish(self, trajectory: Trajectory) -> None:
         """Compute what is to be kept of a run that has ended; called by a worker thread."""
@@ -338,5 +338,5 @@ def groups(runs: Iterable[Run]) -> list[list[Run]]:
     """Runs that can be trained in one ensemble, the cheapest group first so that results come early."""
     found: dict[Any, list[Run]] = defaultdict(list)
     for run in runs:
-        found[engine.group_key(run)].append(run)
+        found[training.group_key(run)].append(run)
     return sorted(found.values(), key=lambda group: len(group) * estimate.work(group[0]))

@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 
+from grokking_core import training
 from grokking_core.records import files
 from grokking_core.records.store import Store
 from grokking_core.runs.keys import key_of
@@ -36,7 +37,6 @@ from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
 from grokking_core.sweeps.progress import Stop
 from grokking_core.sweeps.work import Question, Work, default_device, groups
-from grokking_core.training import engine
 
 MOST_ATTEMPTS = 4  # at a task whose worker dies
 POLL_SECONDS = 1.0
@@ -141,7 +141,7 @@ def train(
 
 def chunked(runs: Sequence[Run], width: int | None) -> list[Sequence[Run]]:
     """A group cut into tasks: eight or more where it can be, none wider than a worker likes."""
-    most = width or 4 * engine.default_width(torch.device(default_device()))
+    most = width or 4 * training.default_width(torch.device(default_device()))
     size = max(1, min(most, math.ceil(len(runs) / 8)))
     return [runs[i : i + size] for i in range(0, len(runs), size)]
 

@@ -6,6 +6,7 @@ Every tensor over parameters is (R, n), every value of a run (R, 1).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ VALUES = ("lr", "eps", "weight_decay", "warmup_steps", "update_noise", "weight_n
 
 
 class Optimizer:
-    """Moments and hyperparameters of R runs that share an optimizer; the update of `train.Optimizer`.
+    """Moments and hyperparameters of R runs that share an optimizer; the update of `plain.Optimizer`.
 
     Parameters
     ----------
@@ -27,11 +28,13 @@ class Optimizer:
         Every run that will ever hold a slot: what none of them needs is left out of the update.
     parameters, gradients : Tensor
         (R, n). The update writes the first and uses up the second.
-    loops : bool
-        Whether Adam's moments and direction are computed by the loop of `kernels.py`, on a CPU with Numba.
+    loops : module, optional
+        `model.loops_for` the device: where it is given, its loop updates with Adam or AdamW.
     """
 
-    def __init__(self, runs: Sequence[Run], parameters: Tensor, gradients: Tensor, loops: bool = False):
+    def __init__(
+        self, runs: Sequence[Run], parameters: Tensor, gradients: Tensor, loops: ModuleType | None = None
+    ):
         n_runs = len(parameters)
         self.parameters, self.gradients = parameters, gradients
         self.kind, self.loops = runs[0].optimizer, loops
@@ -67,6 +70,7 @@ class Optimizer:
 
         With rate = lr * warm-up and bias corrections c_i = 1 - beta_i^(step + 1):
         direction = (m / c1) / (sqrt(v / c2) + eps) = sqrt(c2) / c1 * m / (sqrt(v) + eps * sqrt(c2)).
+        Update noise is not divided by c1, as it is in the authors' code: see `plain.Optimizer`.
         """
         p, g, m, v, target = (
             self.parameters,
@@ -75,8 +79,8 @@ class Optimizer:
             self.second_moment,
             self.target,
         )
-        if self.loops and self.kind != "sgd" and target is None and not self.adds_update_noise:
-            self._update_by_loop(step)
+        if self.loops is not None and self.kind != "sgd" and target is None and not self.adds_update_noise:
+            self._update_by_loop(self.loops, step)
             return
         numbers = self._coefficients(step[:, None].double(), self.value)
         rate, scale, eps, beta1, beta2, decay = (number.to(p.dtype) for number in numbers)
@@ -94,16 +98,14 @@ class Optimizer:
         if self.adds_update_noise:
             p.addcmul_(self._draw(Purpose.UPDATE_NOISE, "update_noise", step), -rate)
 
-    def _update_by_loop(self, step: Tensor) -> None:
+    def _update_by_loop(self, loops: ModuleType, step: Tensor) -> None:
         """`update` of Adam or AdamW with decay to the origin, or none."""
-        from grokking_core.model import loop_ops as kernels  # needs Numba
-
         value = {name: a.numpy() for name, a in self.value.items()}
         *numbers, decay = self._coefficients(step.numpy()[:, None], value)
         if self.kind == "adam" and decay.any():
             self.gradients.addcmul_(self.parameters, self.value["weight_decay"].to(self.parameters.dtype))
         flat = (self.parameters, self.gradients, self.first_moment, self.second_moment)
-        kernels.adamw(*flat, *numbers, decay if self.kind == "adamw" else 0 * decay)
+        loops.adamw(*flat, *numbers, decay if self.kind == "adamw" else 0 * decay)
 
     def _coefficients(self, t: Any, value: dict[str, Any]) -> list[Any]:
         """rate, scale of m / (sqrt(v) + eps), eps as it stands there, beta1, beta2, decay: (R, 1) each.

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from grokking_core import data
-from grokking_core.weights import neighbours as embedding
+from grokking_core.weights import neighbours
 
 Side = Literal["left", "right"]
 
@@ -172,7 +172,7 @@ def coset_test(rows: np.ndarray, n: int = 5, n_shuffles: int = 200, seed: int = 
         order, conjugate, side ("left", "right", or "both" where they are the same), agreement (share of
         the 3 nearest neighbours of each element, Euclidean in all D dimensions, that are in its coset),
         chance (its mean over all shuffles, (order - 1) / (n! - 1)), z and p_corrected (see
-        `embedding.against_shuffles`).
+        `neighbours.against_shuffles`).
 
     Raises
     ------
@@ -182,7 +182,7 @@ def coset_test(rows: np.ndarray, n: int = 5, n_shuffles: int = 200, seed: int = 
     if not 3 <= n <= 5:
         raise ValueError(f"n={n} must lie in 3..5: a smaller S_n has no subgroup to test")
     ways, parts = _partitions(n)
-    near = embedding.nearest(embedding.elements(rows, parts.shape[1]), NEIGHBOURS)
+    near = neighbours.nearest(neighbours.elements(rows, parts.shape[1]), NEIGHBOURS)
     tested = [subgroups(n)[place] for place, _ in ways]
     order = np.array([subgroup.order for subgroup in tested])
     chance = (order - 1) / (parts.shape[1] - 1)
@@ -190,7 +190,7 @@ def coset_test(rows: np.ndarray, n: int = 5, n_shuffles: int = 200, seed: int = 
     def agreement(names: np.ndarray, of_neighbours: np.ndarray) -> np.ndarray:
         return (parts[:, names, None] == parts[:, of_neighbours]).mean((1, 2))
 
-    result = embedding.against_shuffles(agreement, chance, near, n_shuffles, seed)
+    result = neighbours.against_shuffles(agreement, chance, near, n_shuffles, seed)
     columns = {
         "subgroup": [place for place, _ in ways],
         "name": [subgroup.name for subgroup in tested],

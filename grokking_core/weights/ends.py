@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from grokking_core import data
-from grokking_core.model import plain as model
+from grokking_core.model import plain
 from grokking_core.runs.record import KEPT, Arrays
 from grokking_core.runs.run import Run
 
@@ -102,8 +102,8 @@ def measure(keep: Iterable[str], run: Run, parameters: Tensor) -> dict[str, Arra
     return {name: FUNCTIONS[name](run, parameters) for name in keep}
 
 
-def _network(run: Run, parameters: Tensor) -> model.Transformer | model.MLP:
+def _network(run: Run, parameters: Tensor) -> plain.Transformer | plain.MLP:
     """The plain network of a run with these weights."""
-    network = model.build(run).eval()
+    network = plain.build(run).eval()
     torch.nn.utils.vector_to_parameters(parameters.clone(), network.parameters())
     return network

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from grokking_core.weights import neighbours as embedding
+from grokking_core.weights import neighbours
 
 NEIGHBOURS = 2  # of each element, in the line test: one on either side
 
@@ -34,7 +34,7 @@ def frequencies(rows: np.ndarray, p: int) -> np.ndarray:
     """
     if p < 3:
         raise ValueError(f"p={p} must be at least 3: two elements have one distance only")
-    rows = embedding.elements(rows, p)
+    rows = neighbours.elements(rows, p)
     power = np.square(np.abs(np.fft.fft(rows - rows.mean(0), axis=0))).sum(1)  # of f and of p - f
     pairs = [power[f] + power[p - f] if 2 * f < p else power[f] for f in range(1, p // 2 + 1)]
     if not np.sum(pairs):
@@ -59,7 +59,7 @@ def line_test(rows: np.ndarray, p: int, n_shuffles: int = 200, seed: int = 0) ->
     DataFrame
         One row a step, the largest z first: step (1..p//2), agreement (share of the 2 nearest neighbours
         of each element x, Euclidean in all D dimensions, that are x + step or x - step), chance (its mean
-        over all shuffles), z and p_corrected (see `embedding.against_shuffles`), distance (mean square of
+        over all shuffles), z and p_corrected (see `neighbours.against_shuffles`), distance (mean square of
         that from x to x + step, over the mean for all pairs).
 
     Raises
@@ -69,14 +69,14 @@ def line_test(rows: np.ndarray, p: int, n_shuffles: int = 200, seed: int = 0) ->
     """
     if p < 4:
         raise ValueError(f"p={p} must be at least 4: with fewer, all elements are neighbours")
-    step, rows = np.arange(1, p // 2 + 1), embedding.elements(rows, p)
-    near, chance = embedding.nearest(rows, NEIGHBOURS), np.where(2 * step == p, 1, 2) / (p - 1)
+    step, rows = np.arange(1, p // 2 + 1), neighbours.elements(rows, p)
+    near, chance = neighbours.nearest(rows, NEIGHBOURS), np.where(2 * step == p, 1, 2) / (p - 1)
 
     def agreement(names: np.ndarray, of_neighbours: np.ndarray) -> np.ndarray:
         apart = (of_neighbours - names[:, None]) % p
         return np.bincount(np.minimum(apart, p - apart).ravel(), minlength=p // 2 + 1)[1:] / apart.size
 
-    result = embedding.against_shuffles(agreement, chance, near, n_shuffles, seed)
+    result = neighbours.against_shuffles(agreement, chance, near, n_shuffles, seed)
     apart = np.array([np.square(rows - np.roll(rows, -s, axis=0)).sum() for s in step])
     columns = {
         "step": step,

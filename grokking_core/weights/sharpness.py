@@ -5,7 +5,7 @@ Keskar et al. 2016 (arXiv 1609.04836), eq. 4, in their letters: x0 are the n wei
     phi = 100 (max_y L(x0 + A y) - L(x0)) / (1 + L(x0)),   |y_i| <= eps (|(A^+ x0)_i| + 1),
 
 where A (n, dimensions) spans a random subspace; the rows of its pseudo-inverse A^+ have length 1. Beside
-it stands what the authors' code computes instead, `released_sharpness`.
+it stands what the authors' code computes instead, `released_phi`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import torch
 from scipy.optimize import minimize
 from torch.nn import functional as F
 
-from grokking_core import model as model_room
+from grokking_core import model
 from grokking_core.data import streams
-from grokking_core.model import networks as ensemble
 from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
 
@@ -54,7 +53,7 @@ def subspace(x0: np.ndarray, dimensions: int = 10, eps: float = 1e-3, seed: int 
     return Subspace(A, eps * (np.abs(inverse @ x0) + 1))
 
 
-def sharpness_in(loss: Loss, x0: np.ndarray, box: Subspace, iterations: int = 10) -> float:
+def phi_in(loss: Loss, x0: np.ndarray, box: Subspace, iterations: int = 10) -> float:
     """phi of eq. 4, in percent, at least 0, for any loss; NaN where the loss at x0 is not finite.
 
     L-BFGS-B climbs from y = 0 and stops after `iterations` alone. It is given y in units of the bounds, and
@@ -73,7 +72,7 @@ def sharpness_in(loss: Loss, x0: np.ndarray, box: Subspace, iterations: int = 10
     return float(100 * (highest - here) / (1 + here))
 
 
-def released_sharpness_in(
+def released_phi_in(
     loss: Loss, x0: np.ndarray, box: Subspace, batch_size: int, iterations: int = 10
 ) -> float:
     """What the authors' code gives in the place of phi, for any loss.
@@ -83,12 +82,12 @@ def released_sharpness_in(
     size at every use, so that with scipy's own tolerances the search often ends before its first step.
     We take the training set in one batch where the authors add up minibatches.
     """
-    kept = np.zeros_like(x0)
+    total = np.zeros_like(x0)
 
     def downhill(y: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = loss(x0 + box.A @ y)
-        kept[:] = (kept + gradient) / batch_size
-        return value, kept @ box.A
+        total[:] = (total + gradient) / batch_size
+        return value, total @ box.A
 
     here, _ = downhill(np.zeros_like(box.bound))
     if not math.isfinite(here):
@@ -113,9 +112,9 @@ def training_loss(run: Run) -> Loss:
     dataset = run.dataset()
     columns = (dataset.x, dataset.y, dataset.label)
     blocks = torch.from_numpy(np.stack(columns)[:, None, dataset.train]).split(_BLOCK, dim=-1)  # (3, 1, B)
-    parameters = torch.zeros(1, ensemble.Layout(run).n, dtype=torch.float64)
+    parameters = torch.zeros(1, model.Layout(run).n, dtype=torch.float64)
     gradients = torch.zeros_like(parameters)
-    network = model_room.network(run, parameters, gradients)
+    network = model.network(run, parameters, gradients, model.loops_for(parameters.device))
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         parameters[0] = torch.from_numpy(weights)
@@ -131,7 +130,7 @@ def training_loss(run: Run) -> Loss:
     return loss
 
 
-def sharpness(
+def phi(
     run: Run,
     parameters: torch.Tensor | np.ndarray,
     *,
@@ -164,10 +163,10 @@ def sharpness(
         If there are more or fewer parameters than the network has, or `dimensions` is out of range.
     """
     x0 = _weights(run, parameters)
-    return sharpness_in(training_loss(run), x0, subspace(x0, dimensions, eps, seed), iterations)
+    return phi_in(training_loss(run), x0, subspace(x0, dimensions, eps, seed), iterations)
 
 
-def released_sharpness(
+def released_phi(
     run: Run,
     parameters: torch.Tensor | np.ndarray,
     *,
@@ -176,10 +175,10 @@ def released_sharpness(
     iterations: int = 10,
     seed: int = 0,
 ) -> float:
-    """What the authors' code gives in the place of `sharpness`, from the same arguments."""
+    """What the authors' code gives in the place of `phi`, from the same arguments."""
     x0 = _weights(run, parameters)
     box = subspace(x0, dimensions, eps, seed)
-    return released_sharpness_in(training_loss(run), x0, box, run.effective_batch_size, iterations)
+    return released_phi_in(training_loss(run), x0, box, run.effective_batch_size, iterations)
 
 
 def measure(run: Run, parameters: torch.Tensor | np.ndarray, n_subspaces: int = 3) -> dict[str, np.ndarray]:
@@ -193,12 +192,12 @@ def measure(run: Run, parameters: torch.Tensor | np.ndarray, n_subspaces: int = 
     x0, loss, batch_size = _weights(run, parameters), training_loss(run), run.effective_batch_size
     boxes = [subspace(x0, seed=seed) for seed in range(n_subspaces)]
     return {
-        "phi": np.array([sharpness_in(loss, x0, box) for box in boxes]),
-        "released": np.array([released_sharpness_in(loss, x0, box, batch_size) for box in boxes]),
+        "phi": np.array([phi_in(loss, x0, box) for box in boxes]),
+        "released": np.array([released_phi_in(loss, x0, box, batch_size) for box in boxes]),
     }
 
 
-def summary(records: Iterable[Record]) -> pd.DataFrame:
+def table(records: Iterable[Record]) -> pd.DataFrame:
     """One row a network: how well it did at the end, where sharpness is measured, and how sharp that is.
 
     Parameters
@@ -228,7 +227,7 @@ def summary(records: Iterable[Record]) -> pd.DataFrame:
 def _weights(run: Run, parameters: torch.Tensor | np.ndarray) -> np.ndarray:
     """The parameters in float64, (n,)."""
     x0 = torch.as_tensor(parameters).detach().cpu().double().numpy()
-    if x0.shape != (n := ensemble.Layout(run).n,):
+    if x0.shape != (n := model.Layout(run).n,):
         raise ValueError(
             f"parameters of shape {x0.shape} must have shape ({n},), the weights of this network"
         )

@@ -12,8 +12,7 @@ from grokking_core import data
 from grokking_core.runs import words
 from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
-from grokking_core.weights import cosets, number_line
-from grokking_core.weights import neighbours as embedding
+from grokking_core.weights import cosets, neighbours, number_line
 
 PAPER_STEP = 8  # of the line in figure 3 (right)
 KNOWS = 0.9  # accuracy of a network whose output rows are worth a look
@@ -34,7 +33,7 @@ def knows(record: Record) -> bool:
     return bool(record.curve[f"{side}_accuracy"].iloc[-1] >= KNOWS)
 
 
-def test(record: Record) -> pd.DataFrame:
+def row_test(record: Record) -> pd.DataFrame:
     """The test of a network's output rows, for cosets or number lines, what stands out most first."""
     run, rows = record.run, record.kept["output_rows"]["rows"]
     on_group = data.OPERATIONS[run.operation].on_group
@@ -62,7 +61,7 @@ class Structure(NamedTuple):
 
     def points(self, seed: int = 0) -> np.ndarray:
         """The rows as points in the plane, (P, 2), by t-SNE."""
-        return embedding.picture(self.rows, seed) if len(self.rows) else self.rows
+        return neighbours.picture(self.rows, seed) if len(self.rows) else self.rows
 
     def labels(self) -> np.ndarray:
         """What the picture tells apart, (P,): cosets of the best subgroup, or stretches of the best line."""
@@ -73,8 +72,8 @@ class Structure(NamedTuple):
         return number_line.stretches(len(self.rows), int(self.test["step"].iloc[0]))
 
 
-def read(record: Record) -> Structure:
-    """Test the output rows that a record has kept.
+def structure_of(record: Record) -> Structure:
+    """The output rows that a record has kept, tested.
 
     Raises
     ------
@@ -87,7 +86,7 @@ def read(record: Record) -> Structure:
     rows = record.kept["output_rows"]["rows"]
     on_group = data.OPERATIONS[run.operation].on_group
     if np.isfinite(rows).all():
-        return Structure(record, embedding.elements(rows, run.n_elements), test(record))
+        return Structure(record, neighbours.elements(rows, run.n_elements), row_test(record))
     named = ("name", "order", "side") if on_group else ("step",)
     return Structure(record, np.zeros((0, 2)), pd.DataFrame(columns=[*named, *_OF_TEST]))
 
@@ -97,7 +96,7 @@ def name_of(row: pd.Series) -> str:
     return f"+{row['step']:.0f}" if "step" in row else f"{row['name']} (order {row['order']}), {row['side']}"
 
 
-def summary(structures: Sequence[Structure], missing: Iterable[Run] = ()) -> pd.DataFrame:
+def table(structures: Sequence[Structure], missing: Iterable[Run] = ()) -> pd.DataFrame:
     """One row a network: how well it knew its task at the end, what stands out most, and the paper's.
 
     Parameters
@@ -124,12 +123,12 @@ def summary(structures: Sequence[Structure], missing: Iterable[Run] = ()) -> pd.
     paper = [f"paper_{name}" for name in _OF_TEST]
     accuracies = ["train", "validation", "unmirrored", "best_validation"]
     columns = [*_OF_RUN, "followed", *accuracies, "knows", "best", *_OF_TEST, "paper", *paper, "paper_place"]
-    table = pd.DataFrame(rows, columns=[*columns, "frequencies", "missing"])
+    found = pd.DataFrame(rows, columns=[*columns, "frequencies", "missing"])
     whole = dict.fromkeys(("followed", "paper_place", "frequencies"), "Int64")
-    table = table.astype(
+    found = found.astype(
         whole | {"knows": "boolean"} | dict.fromkeys([*accuracies, *_OF_TEST, *paper], "float64")
     )
-    return table.assign(missing=table["missing"].eq(True))
+    return found.assign(missing=found["missing"].eq(True))
 
 
 def _of_run(run: Run) -> dict[str, Any]:
@@ -163,7 +162,7 @@ def decay_pairs(records: Iterable[Record]) -> pd.DataFrame:
     columns = ["task", "train_fraction", "seed", "decays", "z", "knows"]
     rows = []
     for record in filter(has_rows, records):
-        run, z = record.run, test(record)["z"].max()
+        run, z = record.run, row_test(record)["z"].max()
         rows.append((words.task(run), run.train_fraction, run.seed, run.weight_decay > 0, z, knows(record)))
     table = pd.DataFrame(rows, columns=columns).astype({"decays": bool, "knows": bool, "z": float})
     with_decay = table.loc[table["decays"] & table["knows"]]

@@ -232,7 +232,7 @@ def test_number_lines_are_those_that_the_figure_finds(shipped):
     plan = laptop_plan("fig3_embeddings", {"weight_decays": [1.0]})
     told = exercises.number_lines(plan, shipped, 0.99)
     records = read(plan.parts[:1], shipped).records
-    best = [structure.name_of(structure.read(record).test.iloc[0]) for record in records]
+    best = [structure.name_of(structure.structure_of(record).test.iloc[0]) for record in records]
     assert [re.search(r": (\S+), z = \d+\.\d$", line)[1] for line in told.lines] == best
 
 
@@ -246,7 +246,7 @@ def test_number_line_of_a_network_that_did_not_learn_is_marked():
 def test_correlation_is_over_the_networks_that_fit(shipped):
     plan = laptop_plan("fig7_sharpness")
     told = exercises.correlation(plan, shipped, 0.99)
-    table = exercises.sharpness.summary(read(plan.parts, shipped).records)
+    table = exercises.sharpness.table(read(plan.parts, shipped).records)
     fitted = table[table["train"] >= 0.99]
     of_all = measures.spearman(fitted["phi"], fitted["validation"])
     assert told.lines[0].startswith(f"{len(fitted)} of {len(table)} networks fit: {of_all}, on unmirrored")

@@ -154,9 +154,9 @@ def test_sections_of_a_docstring_are_its_items():
         ("sweep", "grokking_core.sweeps.sweeping", "grokking_core.sweeps.sweeping.sweep"),
         ("sweep", "grokking_core.runs.record", "grokking_core.sweeps.sweeping"),
         ("kept.KEPT", "grokking_core.sweeps.sweeping", "grokking_core.weights.ends.KEPT"),
-        ("Tensor", "grokking_core.training.engine", "torch.Tensor"),
+        ("Tensor", "grokking_core.training.ensemble", "torch.Tensor"),
         ("pd.DataFrame", "grokking_core.runs.record", "pandas.DataFrame"),
-        ("no_such_name", "grokking_core.training.engine", None),
+        ("no_such_name", "grokking_core.training.ensemble", None),
         ("grokking_core.Run.no_such_name", "grokking_core", None),
     ],
 )

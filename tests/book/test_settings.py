@@ -150,7 +150,7 @@ def test_names_are_there_for_every_field_operation_and_column():
     assert by_place["method of Record"] == [name for name in dir(Record) if name == "steps_to"]
     assert {*by_place["argument of sweep"]} <= {*signature(sweep).parameters}
     assert {*by_place["what sweep may keep"]} <= {*KEPT}
-    assert {*by_place["column of sharpness.summary"]} <= {*sharpness.summary([])}
+    assert {*by_place["column of sharpness.table"]} <= {*sharpness.table([])}
     assert len(names()) == sum(map(len, by_place.values()))
 
 

@@ -77,7 +77,7 @@ def test_draws_stay_what_they_are():
     assert order.tolist() == [8, 0, 1, 6, 9, 7, 2, 5, 3, 4]
     z = streams.normal(key(3), 3, torch.float64)
     assert z.tolist() == pytest.approx([-1.8563928214192, 0.28244677449226, 1.54105881887104])
-    kept = streams.keep(key(4), torch.arange(8), 0.5)
+    kept = streams.drop_mask(key(4), torch.arange(8), 0.5)
     assert kept.tolist() == [0, 1, 0, 1, 0, 0, 0, 1]
 
 
@@ -140,7 +140,7 @@ def test_permutation_puts_each_number_at_each_place_alike(purpose):
 
 @pytest.mark.parametrize("drop", [0.0, 0.1, 0.5, 0.999])
 def test_keep_drops_the_share_it_is_asked_for(drop):
-    kept = streams.keep(key(), torch.arange(N), drop)
+    kept = streams.drop_mask(key(), torch.arange(N), drop)
     assert kept.dtype == torch.bool
     error = 5 * math.sqrt(drop * (1 - drop) / N)
     assert (~kept).double().mean().item() == pytest.approx(drop, abs=error)
@@ -148,7 +148,7 @@ def test_keep_drops_the_share_it_is_asked_for(drop):
 
 def test_keep_takes_a_share_for_each_stream():
     drop = torch.tensor([0.0, 0.25, 0.9])
-    kept = streams.keep(keys(3), torch.arange(N).view(256, 256), drop)
+    kept = streams.drop_mask(keys(3), torch.arange(N).view(256, 256), drop)
     assert kept.shape == (3, 256, 256)
     assert (~kept).double().mean(dim=(1, 2)).numpy() == pytest.approx(drop.numpy(), abs=0.01)
 
@@ -188,7 +188,7 @@ DRAWS = {
     "uniform": lambda k: streams.uniform(k, 11),
     "normal": lambda k: streams.normal(k, 11),
     "permutation": lambda k: streams.permutation(k, 11),
-    "keep": lambda k: streams.keep(k, torch.arange(12).view(3, 4), 0.3),
+    "keep": lambda k: streams.drop_mask(k, torch.arange(12).view(3, 4), 0.3),
 }
 
 

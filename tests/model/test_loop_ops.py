@@ -1,8 +1,11 @@
-"""The loops of the CPU against autograd; `test_ensemble.py` and `test_optim.py` hold whole passes."""
+"""The loops of the CPU against autograd; `test_networks.py` and `test_optimizer.py` hold whole passes."""
 
 import math
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from grokking_core.model import loop_ops as kernels
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 R, N, D, H = 2, 5, 8, 2
+PACKAGE = Path(model_room.__file__).parents[1]
 
 
 SEEN = np.array(
@@ -126,22 +130,61 @@ def test_numbers_that_are_not_finite_stay_so_and_stay_where_they_are(bad):
         assert a[1].isnan().all()
 
 
+TRAIN = (
+    "from grokking_core import Run, training\nfrom grokking_core.runs.trajectory import Trajectory\n"
+    "run, ended = Run(operation='x+y', p=5, d_model=8, n_heads=2), []\n"
+    "training.train([Trajectory(run)], steps=5, listener=training.Listener(ended=ended.append))\n"
+    "assert ended[0].step == 5; import sys\n"
+)
+
+
+def elsewhere(code, folder=None, **environment):
+    """What a process of its own says while it trains, on standard error."""
+    environment = os.environ | {"PYTHONWARNINGS": "default"} | environment
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    return [line for line in done.stderr.splitlines() if "Warning" in line]
+
+
 def test_without_numba_tensor_operations_do_the_same():
     """What is not installed is not asked for; the package and its training work."""
+    code = f"import sys; sys.modules['numba'] = None\n{TRAIN}"
+    assert elsewhere(f"{code}assert 'grokking_core.model.loop_ops' not in sys.modules") == []
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "raise ImportError('Numba needs NumPy 2.2 or less')",
+        "raise SystemError('libllvmlite is damaged')",
+        "def njit(*functions, **options):\n    raise RuntimeError('no target for this\\nmachine')",
+    ],
+)
+def test_numba_that_is_installed_and_does_not_work_is_done_without_in_one_line(broken, tmp_path):
+    (tmp_path / "numba.py").write_text(broken)
+    path = os.pathsep.join([str(tmp_path), str(PACKAGE.parent)])
+    (said,) = elsewhere(TRAIN, PYTHONPATH=path)
+    assert "Numba is installed but does not work (" in said
+    assert said.endswith("); training goes on without it, more slowly")
+
+
+def test_numba_that_cannot_write_its_cache_compiles_all_the_same(tmp_path):
+    """Neither beside the package nor in a home: there is no folder where there is a file."""
+    shutil.copytree(PACKAGE, tmp_path / "grokking_core", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "grokking_core" / "model" / "__pycache__").write_text("")
+    folders = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR"), os.devnull)
     code = (
-        "import sys; sys.modules['numba'] = None\n"
-        "import importlib.util as u; find = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'numba' else find(name, *a)\n"
-        "from grokking_core import Run\nfrom grokking_core.runs.trajectory import Trajectory\n"
-        "from grokking_core.training import engine\n"
-        "run = Run(operation='x+y', p=5, d_model=8, n_heads=2)\n"
-        "told = []\n"
-        "engine.train([Trajectory(run)], steps=5, listener=engine.Listener(ended=told.append))\n"
-        "assert told[0].step == 5 and 'grokking_core.model.loop_ops' not in sys.modules"
+        "import torch; from grokking_core import model; loops = model.loops_for(torch.device('cpu'))\n"
+        "table, row = torch.ones(1, 3, 2), torch.tensor([[2, 0]])\n"
+        "assert loops.loop_ops.take(table, row, torch.zeros(1, 2, 2)).sum() == 4"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    (said,) = elsewhere(code, folder=tmp_path, PYTHONPATH=str(tmp_path), **folders)
+    assert "Numba compiles anew in each process, since it cannot write its cache (" in said
+    assert "NUMBA_CACHE_DIR" in said
 
 
 def test_loops_are_for_the_cpu():
-    assert model_room.has_loops(torch.device("cpu"))
-    assert not model_room.has_loops(torch.device("cuda"))
+    assert model_room.loops_for(torch.device("cpu"))
+    assert model_room.loops_for(torch.device("cuda")) is None

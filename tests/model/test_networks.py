@@ -1,4 +1,4 @@
-"""The networks of an ensemble against the plain ones: `test_model.py` holds those against NumPy."""
+"""The networks of an ensemble against the plain ones: `test_plain_networks.py` holds those against NumPy."""
 
 import pytest
 import torch
@@ -36,7 +36,8 @@ def networks(variant, n_runs, loops=False):
     for network, row in zip(plain, flat, strict=True):
         torch.nn.utils.vector_to_parameters(row.clone(), network.parameters())
     gradients = torch.full_like(flat, torch.nan)
-    return plain, model_room.network(runs[0], flat, gradients, loops), gradients
+    module = model_room.loops_for(flat.device) if loops else None
+    return plain, model_room.network(runs[0], flat, gradients, module), gradients
 
 
 def equations(network, n_runs, n_equations=20):

@@ -22,7 +22,7 @@ from grokking_core.records import store as stores
 from grokking_core.records.files import RecordWarning, StoreError
 from grokking_core.records.store import Store, record_parts
 from grokking_core.runs.keys import key_of
-from grokking_core.runs.record import COLUMNS, EVALUATION, Record, provenance
+from grokking_core.runs.record import COLUMNS, EVALUATION, Record, origin
 from grokking_core.runs.schedule import evaluation_steps
 from grokking_core.runs.trajectory import Trajectory
 
@@ -39,7 +39,7 @@ def record(a_run: Run, steps: int = 100, weights: bool = False) -> Record:
     curve["validation_accuracy"] = np.arange(len(step)) / 100
     curve["unmirrored_accuracy"] = np.nan
     kept = {"weights": {"parameters": noise[:, -1].copy()}} if weights else {}
-    return Record(run=a_run, curve=curve, provenance=provenance("cpu", "fp32", 1.5), kept=kept)
+    return Record(run=a_run, curve=curve, provenance=origin("cpu", "fp32", 1.5), kept=kept)
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ def test_checkpoint_says_how_its_losses_were_computed(store):
     meta, arrays = files.read(path)
     path.write_bytes(files.to_bytes({k: v for k, v in meta.items() if k != "evaluation"}, arrays))
     assert store.checkpoint(run()).evaluation == 1  # as before there was a number
-    assert Trajectory(run()).evaluation == EVALUATION == provenance("cpu", "fp32", 1.0)["evaluation"]
+    assert Trajectory(run()).evaluation == EVALUATION == origin("cpu", "fp32", 1.0)["evaluation"]
 
 
 def test_damaged_checkpoint_and_weights_are_set_aside(store):

@@ -170,7 +170,7 @@ def test_divergence_is_read_off_training_loss_and_weight_norm(column, value):
 
 
 def test_provenance_says_what_made_the_numbers():
-    p = record.provenance("cpu", "fp64", 1.23456)
+    p = record.origin("cpu", "fp64", 1.23456)
     assert set(p) == {
         "package", "source", "torch", "device", "precision", "evaluation", "seconds", "date"
     }  # fmt: skip

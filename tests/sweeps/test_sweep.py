@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grokking_core import Records, Run, Stopped, sweep
+from grokking_core import Records, Run, Stopped, sweep, training
 from grokking_core.paper import export
 from grokking_core.paper.plans import Part, Plan
 from grokking_core.records import files
@@ -21,10 +21,10 @@ from grokking_core.records.files import RecordWarning, StoreError
 from grokking_core.records.store import Store
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import utc_now
+from grokking_core.runs.trajectory import Trajectory
 from grokking_core.sweeps import estimate, workers
 from grokking_core.sweeps import work as working
 from grokking_core.sweeps.work import Work, groups
-from grokking_core.training import engine
 
 pytestmark = pytest.mark.usefixtures("own_folders", "one_thread")
 
@@ -49,14 +49,14 @@ def runs(n: int = 3, **fields) -> list[Run]:
 def begun(monkeypatch):
     """Steps from which runs were trained, by seed, one entry each time."""
     found: list[tuple[int, int]] = []
-    train = engine.train
+    train = training.train
 
     def spy(trajectories, **how):
         trajectories = list(trajectories)
         found.extend((t.run.seed, t.step) for t in trajectories)
         train(trajectories, **how)
 
-    monkeypatch.setattr(engine, "train", spy)
+    monkeypatch.setattr(training, "train", spy)
     return found
 
 
@@ -460,13 +460,13 @@ def _sweep_and_log(folder: Path, log: Path, steps: int) -> None:
 
     start, keep = Work.start, Store.keep
 
-    def started(self: Work, *some) -> list[engine.Trajectory]:
+    def started(self: Work, *some) -> list[Trajectory]:
         found = start(self, *some)
         for trajectory in found:
             tell("from", trajectory.run.seed, trajectory.step)
         return found
 
-    def kept(self: Store, trajectory: engine.Trajectory) -> None:
+    def kept(self: Store, trajectory: Trajectory) -> None:
         keep(self, trajectory)
         tell("kept", trajectory.run.seed, trajectory.step)
 
@@ -533,7 +533,7 @@ def test_results_are_written_once_there_is_space_again(monkeypatch):
 def test_folder_that_vanishes_meanwhile_is_made_again(monkeypatch, tmp_path):
     ended = Work.ended
 
-    def vanish(self: Work, trajectory: engine.Trajectory) -> None:
+    def vanish(self: Work, trajectory: Trajectory) -> None:
         shutil.rmtree(tmp_path / "own", ignore_errors=True)
         ended(self, trajectory)
 

@@ -16,15 +16,17 @@ import numpy as np
 import pytest
 import torch
 
-from grokking_core import Run, data
+from grokking_core import Run, data, training
 from grokking_core.data import streams
 from grokking_core.data.streams import Purpose
 from grokking_core.model import plain as model
 from grokking_core.runs import schedule
 from grokking_core.runs.trajectory import Trajectory
-from grokking_core.training import engine
+from grokking_core.training import conductor, devices
 from grokking_core.training import plain as train
-from grokking_core.training.engine import Ensemble, Listener
+from grokking_core.training.batches import EVALUATION_ROWS
+from grokking_core.training.conductor import Listener
+from grokking_core.training.ensemble import Ensemble, group_key, make_ensembles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,7 +43,7 @@ def follow(runs, steps, **settings):
     trajectories = [Trajectory(run) if isinstance(run, Run) else run for run in runs]
     ended = {}
     listener = Listener(ended=lambda t: ended.setdefault(t.run, []).append(t.record("cpu")))
-    engine.train(trajectories, steps=steps, listener=listener, **settings)
+    training.train(trajectories, steps=steps, listener=listener, **settings)
     assert all(len(records) == 1 for records in ended.values())
     return [ended[t.run][0] for t in trajectories]
 
@@ -158,7 +160,7 @@ def test_engine_without_loops_agrees_with_the_plain_twin(name):
 
 def test_engine_agrees_with_the_plain_twin_on_a_whole_table_of_the_paper():
     run = Run(operation="x/y", d_model=32, precision="fp64", warmup_steps=0)
-    assert run.n_train > engine.EVALUATION_ROWS
+    assert run.n_train > EVALUATION_ROWS
     (record,) = follow([run], 2)
     assert_same(record, train.train(run, 2), CLOSE)
 
@@ -237,7 +239,7 @@ def seven(**fields):
     scales = [1, 0.5, 2, 3, 0.25, 1, 1.5]
     noise = [{name: k * fields[name] for name in NOISES if name in fields} for k in scales]
     runs = [Run(**fields | a | b) for a, b in zip(differ, noise, strict=True)]
-    assert len({engine.group_key(run) for run in runs}) == 1
+    assert len({group_key(run) for run in runs}) == 1
     return runs
 
 
@@ -297,7 +299,7 @@ def test_dropout_is_drawn_from_its_own_stream():
     factors = together([run])._drop()(1, torch.empty(1, run.effective_batch_size, 8))
     key = streams.fold(streams.stream(0, Purpose.DROPOUT, 0), 1)
     place = torch.arange(run.effective_batch_size)[:, None] * 4 + 3  # the last of four positions
-    assert torch.equal(factors[0] > 0, streams.keep(key, place * 8 + torch.arange(8), 0.5))
+    assert torch.equal(factors[0] > 0, streams.drop_mask(key, place * 8 + torch.arange(8), 0.5))
     assert set(factors.unique().tolist()) == {0.0, 2.0}
 
 
@@ -357,7 +359,7 @@ def test_runs_take_free_slots_in_their_order():
         ended.append(trajectory.run)
         threads.add(threading.get_ident())
 
-    engine.train([Trajectory(run) for run in runs], steps=20, listener=Listener(ended=end), width=2)
+    training.train([Trajectory(run) for run in runs], steps=20, listener=Listener(ended=end), width=2)
     assert ended == runs
     assert threads == {threading.get_ident()}
 
@@ -375,7 +377,7 @@ def test_records_do_not_depend_on_width_and_threads(width, threads):
 def test_runs_of_any_shapes_train_beside_each_other_on_a_cpu():
     fields = [{}, {"dropout": 0.1}, {"d_model": 4}, {"operation": "s5:xy", "n": 3}, {"batch_size": "full"}]
     runs = [Run(**BASE | more) for more in fields]
-    assert len({engine.group_key(run) for run in runs}) == len(runs)
+    assert len({group_key(run) for run in runs}) == len(runs)
     alone = [follow([run], 30)[0] for run in runs]
     torch.set_num_threads(2)
     for record, expected in zip(follow(runs, 30), alone, strict=True):
@@ -390,7 +392,7 @@ def conduct(runs, n_slots, steps, **told):
         checkpoint=lambda ts: kept.extend(t.step for t in ts),
         **told,
     )
-    engine.Conductor(
+    conductor.Conductor(
         ensembles=[Ensemble(runs, n_slots, CPU)],
         n_alone=0,
         queue=deque(Trajectory(run) for run in runs),
@@ -437,7 +439,7 @@ def test_what_has_ended_is_finished_while_others_train(as_on_a_gpu):
             ended.append(trajectory.run)
 
         listener = Listener(ended=end, finish=finish, advanced=advanced)
-        engine.train([Trajectory(run) for run in runs], steps=30, listener=listener, width=2)
+        training.train([Trajectory(run) for run in runs], steps=30, listener=listener, width=2)
         assert set(ended) == set(runs)
     assert set(finished) == set(runs)
 
@@ -450,14 +452,14 @@ def test_run_whose_end_cannot_be_finished_is_kept():
 
     listener = Listener(ended=ended.append, finish=finish, checkpoint=kept.extend)
     with pytest.raises(ArithmeticError, match="does not converge"):
-        engine.train([Trajectory(run)], steps=30, listener=listener)
+        training.train([Trajectory(run)], steps=30, listener=listener)
     assert ([t.step for t in kept], ended) == ([30], [])
     assert_same(follow(kept, 30)[0], follow([run], 30)[0])
 
 
 def test_ensembles_of_the_cpu_have_a_slot_each():
     run = Run(**BASE)
-    assert [len(e.slots) for e in engine.make_ensembles([run], 3, CPU)] == [1, 1, 1]
+    assert [len(e.slots) for e in make_ensembles([run], 3, CPU)] == [1, 1, 1]
 
 
 # How a run ends.
@@ -537,7 +539,7 @@ def test_run_that_is_interrupted_again_and_again_ends_with_the_same_bits(name):
             return asked.times > 60
 
         left = [kept[run] for run in runs if run not in ended]
-        engine.train(left, steps=40, listener=listener, width=2, interrupted=interrupted)
+        training.train(left, steps=40, listener=listener, width=2, interrupted=interrupted)
     assert attempts > 2
     for run, record in zip(runs, follow(runs, 40), strict=True):
         assert_same(ended[run], record)
@@ -545,14 +547,14 @@ def test_run_that_is_interrupted_again_and_again_ends_with_the_same_bits(name):
 
 def test_run_that_is_continued_has_the_bits_of_one_that_never_stopped():
     run, kept = Run(**BASE), []
-    engine.train([Trajectory(run)], steps=30, listener=Listener(ended=kept.append))
+    training.train([Trajectory(run)], steps=30, listener=Listener(ended=kept.append))
     (record,) = follow(kept, 100)
     assert_same(record, follow([run], 100)[0])
 
 
 def test_run_that_has_ended_is_not_trained_again():
     run, kept = Run(**BASE), []
-    engine.train([Trajectory(run)], steps=30, listener=Listener(ended=kept.append))
+    training.train([Trajectory(run)], steps=30, listener=Listener(ended=kept.append))
     before = copy.deepcopy(kept[0])
     (record,) = follow(kept, 20)
     assert record.last_step == 30
@@ -562,7 +564,7 @@ def test_run_that_has_ended_is_not_trained_again():
 def test_interruption_before_the_first_step_keeps_the_runs():
     kept = []
     listener = Listener(ended=kept.append, checkpoint=kept.extend)
-    engine.train([Trajectory(Run(**BASE))], steps=10, listener=listener, interrupted=lambda: True)
+    training.train([Trajectory(Run(**BASE))], steps=10, listener=listener, interrupted=lambda: True)
     assert [trajectory.step for trajectory in kept] == [0]
     assert_same(follow(kept, 10)[0], follow([Run(**BASE)], 10)[0])
 
@@ -574,7 +576,7 @@ def checkpoints(seconds, patience=2000):
         ended=lambda t: ended.append(t.run.seed),
         checkpoint=lambda ts: kept.extend((t.run.seed, t.step) for t in ts),
     )
-    engine.train(
+    training.train(
         [Trajectory(Run(**BASE, seed=seed)) for seed in (0, 1)],
         steps=10,
         listener=listener,
@@ -606,7 +608,7 @@ def test_error_of_a_listener_keeps_the_runs_under_way_and_is_raised():
     listener = Listener(ended=kept.append, advanced=advanced, checkpoint=kept.extend)
     threads = torch.get_num_threads()
     with pytest.raises(OSError, match="disk full"):
-        engine.train([Trajectory(run) for run in runs], steps=100, listener=listener, width=2)
+        training.train([Trajectory(run) for run in runs], steps=100, listener=listener, width=2)
     assert torch.get_num_threads() == threads
     kept = [copy.deepcopy(trajectory) for trajectory in kept]
     assert {trajectory.run for trajectory in kept} == set(runs)
@@ -617,7 +619,7 @@ def test_error_of_a_listener_keeps_the_runs_under_way_and_is_raised():
 def test_listener_is_told_of_every_evaluation():
     steps = []
     listener = Listener(ended=lambda t: None, advanced=lambda ts: steps.extend(t.rows[-1][0] for t in ts))
-    engine.train([Trajectory(Run(**BASE))], steps=50, listener=listener)
+    training.train([Trajectory(Run(**BASE))], steps=50, listener=listener)
     assert steps == schedule.evaluation_steps(50)
 
 
@@ -653,7 +655,7 @@ def test_run_ends_at_the_first_evaluation_that_reaches_the_stop_accuracy():
 )
 def test_group_takes_runs_that_differ_in_values(fields):
     paper = Run(operation="x+y")
-    assert engine.group_key(paper) == engine.group_key(dataclasses.replace(paper, **fields))
+    assert group_key(paper) == group_key(dataclasses.replace(paper, **fields))
 
 
 @pytest.mark.parametrize(
@@ -681,18 +683,18 @@ def test_group_takes_runs_that_differ_in_values(fields):
 )
 def test_group_keeps_shapes_and_paths_apart(fields):
     paper = Run(operation="x+y")
-    assert engine.group_key(paper) != engine.group_key(dataclasses.replace(paper, **fields))
+    assert group_key(paper) != group_key(dataclasses.replace(paper, **fields))
 
 
 def test_group_of_mlps_does_not_ask_for_heads_and_norm():
     mlp = Run(operation="x+y", architecture="mlp")
     other = dataclasses.replace(mlp, n_heads=8, norm="none")
-    assert engine.group_key(mlp) == engine.group_key(other)
+    assert group_key(mlp) == group_key(other)
 
 
 def test_group_takes_noises_of_any_strength():
     runs = [Run(**BASE, dropout=a, weight_noise=a, update_noise=a) for a in (0.1, 0.2)]
-    assert engine.group_key(runs[0]) == engine.group_key(runs[1])
+    assert group_key(runs[0]) == group_key(runs[1])
 
 
 # Memory and devices.
@@ -721,7 +723,7 @@ def test_memory_of_a_run_that_has_ended_is_free_for_the_next(monkeypatch):
     gc.disable()  # nothing may wait for it: it counts objects, not what they hold
     try:
         runs = [Run(**BASE, seed=seed) for seed in range(6)]
-        engine.train([Trajectory(run) for run in runs], steps=10, listener=listener, width=1)
+        training.train([Trajectory(run) for run in runs], steps=10, listener=listener, width=1)
     finally:
         gc.enable()
     assert len(made) == len(alive) == 6
@@ -729,7 +731,7 @@ def test_memory_of_a_run_that_has_ended_is_free_for_the_next(monkeypatch):
 
 
 def test_memory_that_is_too_small_for_one_run_says_what_is_needed(monkeypatch):
-    monkeypatch.setattr(engine, "free_bytes", lambda device: 3 * 2**20)
+    monkeypatch.setattr(devices, "free_bytes", lambda device: 3 * 2**20)
     match = r"Run\(operation='x\+y'.* needs about [\d,]+ MiB; cpu has 3 MiB free"
     with pytest.raises(MemoryError, match=match):
         follow([Run(operation="x+y")], 10)
@@ -737,22 +739,22 @@ def test_memory_that_is_too_small_for_one_run_says_what_is_needed(monkeypatch):
 
 def test_width_fits_into_free_memory(monkeypatch):
     run = Run(**BASE)
-    monkeypatch.setattr(engine, "free_bytes", lambda device: 4 * engine.bytes_per_run(run))
-    assert engine.fitting_width([run] * 10, CPU, 10) == 3  # a tenth stays free
-    assert engine.fitting_width([run] * 10, CPU, 2) == 2
-    assert engine.fitting_width([run] * 2, CPU, 10) == 2
-    monkeypatch.setattr(engine, "free_bytes", lambda device: engine.bytes_per_run(run))
-    assert engine.fitting_width([run] * 10, CPU, 10) == 1
+    monkeypatch.setattr(devices, "free_bytes", lambda device: 4 * devices.bytes_per_run(run))
+    assert devices.fitting_width([run] * 10, CPU, 10) == 3  # a tenth stays free
+    assert devices.fitting_width([run] * 10, CPU, 2) == 2
+    assert devices.fitting_width([run] * 2, CPU, 10) == 2
+    monkeypatch.setattr(devices, "free_bytes", lambda device: devices.bytes_per_run(run))
+    assert devices.fitting_width([run] * 10, CPU, 10) == 1
 
 
 @pytest.mark.parametrize("more", [{"d_model": 256}, {"n_layers": 3}, {"precision": "fp64"}, {"p": 113}])
 def test_memory_of_a_run_grows_with_its_size(more):
     run = Run(operation="x+y")
-    assert engine.bytes_per_run(dataclasses.replace(run, **more)) > engine.bytes_per_run(run)
+    assert devices.bytes_per_run(dataclasses.replace(run, **more)) > devices.bytes_per_run(run)
 
 
 def test_free_memory_of_this_machine_is_a_number():
-    assert engine.free_bytes(CPU) > 2**20
+    assert devices.free_bytes(CPU) > 2**20
 
 
 def test_tf32_is_refused_on_the_cpu():
@@ -772,14 +774,14 @@ def test_workers_make_their_products_alone():
     """The threads of an operation are not passed on to a new thread, which would start some of its own."""
     code = (
         "import os, torch; from concurrent.futures import ThreadPoolExecutor\n"
-        "from grokking_core.training import engine\n"
+        "from grokking_core.training import devices\n"
         "def started():\n"
         "    before = os.listdir('/proc/self/task')\n"
         "    torch.ones(1024, 1024) @ torch.ones(1024, 1024)\n"
         "    return len(os.listdir('/proc/self/task')) - len(before)\n"
         "torch.set_num_threads(2)\n"
-        "with engine.settings(torch.device('cpu'), 'fp32'):\n"
-        "    with ThreadPoolExecutor(1, initializer=engine.begin_worker) as pool:\n"
+        "with devices.settings(torch.device('cpu'), 'fp32'):\n"
+        "    with ThreadPoolExecutor(1, initializer=devices.begin_worker) as pool:\n"
         "        print(pool.submit(started).result())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -823,7 +825,7 @@ def test_slots_on_the_gpu_are_refilled():
 @pytest.mark.gpu
 def test_run_that_is_continued_on_the_gpu_has_the_same_bits():
     run, kept = Run(**BASE, **NOISES), []
-    engine.train([Trajectory(run)], steps=30, listener=Listener(ended=kept.append), device="cuda")
+    training.train([Trajectory(run)], steps=30, listener=Listener(ended=kept.append), device="cuda")
     assert_same(follow(kept, 100, device="cuda")[0], follow([run], 100, device="cuda")[0])
 
 
@@ -835,7 +837,7 @@ def test_compiled_ensemble_agrees_with_the_eager_one():
     runs = [Run(operation="x+y", seed=seed, **fields) for seed in range(3)]
     parameters = []
     for compiled in (False, True):
-        e = engine.Ensemble(runs, len(runs), torch.device("cpu"), compiled=compiled)
+        e = Ensemble(runs, len(runs), torch.device("cpu"), compiled=compiled)
         for slot, run in enumerate(runs):
             e.load(slot, Trajectory(run))
         e.update(50)

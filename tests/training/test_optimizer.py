@@ -1,10 +1,10 @@
-"""The update of R runs at once against R plain optimizers, which `test_train.py` holds against PyTorch's."""
+"""The update of R runs at once against R plain optimizers, which are held against PyTorch's elsewhere."""
 
 import pytest
 import torch
 from tensors import LOOPS, draw
 
-from grokking_core import Run
+from grokking_core import Run, model
 from grokking_core.data import streams
 from grokking_core.data.streams import Purpose
 from grokking_core.training import optimizer as optim
@@ -35,7 +35,8 @@ VARIANTS = {
 
 def side_by_side(runs, first, loops=False):
     parameters, gradients = first.clone(), torch.zeros_like(first)
-    optimizer = optim.Optimizer(runs, parameters, gradients, loops)
+    module = model.loops_for(parameters.device) if loops else None
+    optimizer = optim.Optimizer(runs, parameters, gradients, module)
     for slot, run in enumerate(runs):
         optimizer.load(slot, run, first[slot])
     return optimizer

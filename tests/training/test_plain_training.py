@@ -187,6 +187,22 @@ def test_update_noise_is_added_after_the_normalisation():
     assert torch.allclose(shift, -0.01 * z, rtol=0, atol=1e-14)
 
 
+def test_update_noise_is_that_of_the_authors_without_their_division():
+    """Their weights move by rate / (1 - beta1^t) times noise; with no gradient ours by rate times noise."""
+    for update, times in (
+        (1, 5.3),
+        (20, 1.12),
+    ):  # the first whose rate is not 0, the twentieth; t = update + 1
+        p, sigma = parameters(0), 0.5
+        o = optimizer(p, lr=0.1, update_noise=sigma, weight_decay=0.0, warmup_steps=10, seed=3)
+        before = [q.clone() for q in p]
+        o.update(update, tuple(torch.zeros_like(q) for q in p))
+        rate = 0.1 * min(update / 10, 1)
+        for a, b, z in zip(before, p, o._draw(Purpose.UPDATE_NOISE, update), strict=True):
+            torch.testing.assert_close(a - b, rate * sigma * z)
+        assert 1 / (1 - 0.9 ** (update + 1)) == pytest.approx(times, abs=0.05 if update == 1 else 0.005)
+
+
 def test_update_noise_is_fresh_at_each_step():
     p = [torch.zeros(10_000, dtype=torch.float64)]
     o = optimizer(p, lr=1.0, update_noise=1.0, weight_decay=0.0, warmup_steps=0)

@@ -9,7 +9,7 @@ from grokking_core.model import networks as ensemble
 from grokking_core.model import plain as model
 from grokking_core.runs.record import Record
 from grokking_core.weights import sharpness
-from grokking_core.weights.sharpness import released_sharpness_in, sharpness_in, subspace, training_loss
+from grokking_core.weights.sharpness import phi_in, released_phi_in, subspace, training_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -50,22 +50,22 @@ def test_subspace_is_its_seeds_own():
 @pytest.mark.parametrize("slope", [1e-9, 1.0, 1e3])
 def test_sharpness_of_a_linear_loss_is_that_of_a_corner(slope):
     highest = 100 * slope * BOX.bound.sum() / 1.5
-    assert sharpness_in(linear(slope), X0, BOX) == pytest.approx(highest, rel=1e-6)
+    assert phi_in(linear(slope), X0, BOX) == pytest.approx(highest, rel=1e-6)
 
 
 def test_sharpness_finds_a_maximum_inside_the_box():
     place = BOX.bound * np.array([0.3, -0.5, 0.1, 0.7])
     loss = peak_inside(2.0, place)
     start, _ = loss(X0)
-    assert sharpness_in(loss, X0, BOX) == pytest.approx(100 * (2 - start) / (1 + start), rel=1e-4)
+    assert phi_in(loss, X0, BOX) == pytest.approx(100 * (2 - start) / (1 + start), rel=1e-4)
 
 
 def test_sharpness_of_a_flat_loss_is_zero():
-    assert sharpness_in(lambda x: (0.3, np.zeros(N)), X0, BOX) == 0
+    assert phi_in(lambda x: (0.3, np.zeros(N)), X0, BOX) == 0
 
 
 def test_sharpness_at_a_maximum_is_zero_and_never_less():
-    assert sharpness_in(peak_inside(2.0, np.zeros(4)), X0, BOX) == 0
+    assert phi_in(peak_inside(2.0, np.zeros(4)), X0, BOX) == 0
 
 
 def test_sharpness_stays_in_the_box():
@@ -75,7 +75,7 @@ def test_sharpness_stays_in_the_box():
         seen.append(np.linalg.pinv(BOX.A) @ (x - X0))
         return linear(1.0)(x)
 
-    sharpness_in(loss, X0, BOX)
+    phi_in(loss, X0, BOX)
     reached = np.abs(seen).max(0) / BOX.bound
     np.testing.assert_allclose(reached, 1, rtol=1e-9)
 
@@ -86,20 +86,20 @@ def test_sharpness_stays_in_the_box():
 @pytest.mark.parametrize("height", [0.5, 3.0])
 def test_released_form_goes_downhill_and_divides_by_one_minus_the_loss(height):
     drop = 100 * 50 * BOX.bound.sum()
-    released = released_sharpness_in(linear(50.0, height), X0, BOX, batch_size=1)
+    released = released_phi_in(linear(50.0, height), X0, BOX, batch_size=1)
     assert released == pytest.approx(drop / (1 - height), rel=1e-6)
-    assert sharpness_in(linear(50.0, height), X0, BOX) == pytest.approx(drop / (1 + height), rel=1e-6)
+    assert phi_in(linear(50.0, height), X0, BOX) == pytest.approx(drop / (1 + height), rel=1e-6)
 
 
 def test_released_form_misses_slopes_that_the_batch_size_hides():
-    assert released_sharpness_in(linear(1e-3), X0, BOX, batch_size=1) > 0
-    assert released_sharpness_in(linear(1e-3), X0, BOX, batch_size=512) == 0
+    assert released_phi_in(linear(1e-3), X0, BOX, batch_size=1) > 0
+    assert released_phi_in(linear(1e-3), X0, BOX, batch_size=512) == 0
 
 
 def test_released_form_adds_gradients_up():
     # scipy stops at slopes of 1e-5; the second gradient is added to the first
-    assert released_sharpness_in(linear(0.6e-5), X0, BOX, batch_size=1) > 0
-    assert released_sharpness_in(linear(0.4e-5), X0, BOX, batch_size=1) == 0
+    assert released_phi_in(linear(0.6e-5), X0, BOX, batch_size=1) > 0
+    assert released_phi_in(linear(0.4e-5), X0, BOX, batch_size=1) == 0
 
 
 # -- of networks ------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_sharpness_of_a_network_is_the_highest_loss_seen_in_its_box():
     corners = np.array(np.meshgrid(*[(-1, 1)] * 3)).reshape(3, -1).T * box.bound
     highest = max(loss(x0 + box.A @ corner)[0] for corner in corners)
     here, _ = loss(x0)
-    found = sharpness.sharpness(TASK, parameters, dimensions=3, eps=1e-2, seed=5)
+    found = sharpness.phi(TASK, parameters, dimensions=3, eps=1e-2, seed=5)
     assert found == pytest.approx(100 * (highest - here) / (1 + here), rel=1e-3)
 
 
@@ -133,8 +133,8 @@ def test_measure_gives_both_forms_in_each_subspace():
     parameters = ensemble.first_parameters(TASK)
     measured = sharpness.measure(TASK, parameters, n_subspaces=2)
     for seed in range(2):
-        assert measured["phi"][seed] == sharpness.sharpness(TASK, parameters, seed=seed)
-        assert measured["released"][seed] == sharpness.released_sharpness(TASK, parameters, seed=seed)
+        assert measured["phi"][seed] == sharpness.phi(TASK, parameters, seed=seed)
+        assert measured["released"][seed] == sharpness.released_phi(TASK, parameters, seed=seed)
     assert (measured["phi"] > 0).all()
     assert len(set(measured["phi"])) == 2, "another subspace, another value"
     assert all(values.dtype == np.float64 for values in measured.values())
@@ -158,7 +158,7 @@ def test_measure_leaves_weights_and_the_global_generator_alone():
 
 def test_weights_of_another_network_are_refused():
     with pytest.raises(ValueError, match=r"parameters of shape \(3,\) must have shape \(\d+,\)"):
-        sharpness.sharpness(TASK, np.zeros(3))
+        sharpness.phi(TASK, np.zeros(3))
 
 
 @pytest.mark.parametrize("dimensions", [0, N + 1])
@@ -172,10 +172,10 @@ def test_summary_has_the_end_of_each_network_and_means_over_subspaces():
     curve = pd.DataFrame([{"step": 0} | dict.fromkeys(ends, 9.0), {"step": 70} | ends])
     kept = {"sharpness": {"phi": np.array([1.0, 3.0, 8.0]), "released": np.array([0.0, 0.0, 0.3])}}
     record = Record(run=Run(operation="x+y", train_fraction=0.3, seed=2), curve=curve, kept=kept)
-    table = sharpness.summary([record])
+    table = sharpness.table([record])
     assert table.iloc[0].to_dict() == {
         "train_fraction": 0.3, "seed": 2, "followed": 70, "train_loss": 0.5, "train": 1.0,
         "validation": 0.4, "unmirrored": 0.3, "phi": 4.0, "released": pytest.approx(0.1), "n_subspaces": 3,
     }  # fmt: skip
-    nothing = sharpness.summary([])
+    nothing = sharpness.table([])
     assert (len(nothing), list(nothing)) == (0, list(table))

@@ -32,10 +32,10 @@ def clusters(subgroup, side="right", n=120):
 
 
 def test_addition_is_tested_for_lines_and_a_permutation_product_for_cosets():
-    line, paper = structure.read(record(ADDITION, circle(12))), cosets.paper_subgroup()
+    line, paper = structure.structure_of(record(ADDITION, circle(12))), cosets.paper_subgroup()
     assert not line.on_group
     assert structure.name_of(line.test.iloc[0]) == "+8"
-    product = structure.read(record(PRODUCT, clusters(paper)))
+    product = structure.structure_of(record(PRODUCT, clusters(paper)))
     assert product.on_group
     assert structure.name_of(product.test.iloc[0]) == "D5 (order 10), right"
     np.testing.assert_array_equal(product.labels(), cosets.labels(paper, "right"))
@@ -43,15 +43,15 @@ def test_addition_is_tested_for_lines_and_a_permutation_product_for_cosets():
 
 
 def test_picture_has_a_point_and_a_label_for_each_element():
-    network = structure.read(record(ADDITION, circle(5)))
+    network = structure.structure_of(record(ADDITION, circle(5)))
     assert network.points().shape == (97, 2)
     assert len(network.labels()) == 97
     assert len(set(network.labels())) == 8
 
 
 def test_summary_has_the_best_and_the_papers_beside_it():
-    networks = [structure.read(record(ADDITION, circle(f))) for f in (12, 5)]
-    table = structure.summary(networks)
+    networks = [structure.structure_of(record(ADDITION, circle(f))) for f in (12, 5)]
+    table = structure.table(networks)
     assert list(table["best"]) == ["+8", "+39"]  # 8 x 12 = 96, 39 x 5 = 195 = 1
     assert list(table["paper"]) == ["+8", "+8"]
     assert table["paper_place"][0] == 1 < table["paper_place"][1]
@@ -64,13 +64,13 @@ def test_summary_has_the_best_and_the_papers_beside_it():
 
 def test_summary_takes_the_papers_conjugate_that_stands_out_most():
     other = next(s for s in cosets.subgroups(5) if s.name == "D5" and s != cosets.paper_subgroup())
-    row = structure.summary([structure.read(record(PRODUCT, clusters(other, "left")))]).iloc[0]
+    row = structure.table([structure.structure_of(record(PRODUCT, clusters(other, "left")))]).iloc[0]
     assert (row["best"], row["paper"], row["paper_place"]) == ("D5 (order 10), left",) * 2 + (1,)
     assert pd.isna(row["frequencies"])
 
 
 def test_summary_takes_accuracies_of_the_end_where_the_rows_are_from():
-    row = structure.summary([structure.read(record(ADDITION, circle(12)))]).iloc[0]
+    row = structure.table([structure.structure_of(record(ADDITION, circle(12)))]).iloc[0]
     assert (row["weight_decay"], row["seed"], row["followed"], row["missing"]) == (0, 3, 20, False)
     assert (row["train"], row["validation"], row["unmirrored"], row["best_validation"]) == (0.99, 0.9, 0.5, 1)
     assert not row["knows"], "of the unmirrored pairs it has half"
@@ -78,7 +78,7 @@ def test_summary_takes_accuracies_of_the_end_where_the_rows_are_from():
 
 def test_summary_has_no_paper_where_the_group_has_no_such_subgroup():
     rows = np.random.default_rng(0).normal(size=(26, 8))
-    row = structure.summary([structure.read(record(Run(operation="s5:xy", n=4), rows))]).iloc[0]
+    row = structure.table([structure.structure_of(record(Run(operation="s5:xy", n=4), rows))]).iloc[0]
     assert pd.isna(row["paper"])
     assert pd.isna(row["paper_place"])
     assert row["chance"] > 0
@@ -86,28 +86,28 @@ def test_summary_has_no_paper_where_the_group_has_no_such_subgroup():
 
 @pytest.mark.parametrize("run", [ADDITION, PRODUCT], ids=lambda run: run.operation)
 def test_diverged_network_has_no_structure_and_a_row_of_the_summary(run):
-    network = structure.read(record(run, np.full((run.n_elements + 2, 4), np.nan)))
+    network = structure.structure_of(record(run, np.full((run.n_elements + 2, 4), np.nan)))
     assert network.test.empty
     assert network.paper.empty
     assert len(network.points()) == len(network.labels()) == 0
-    row = structure.summary([network]).iloc[0]
+    row = structure.table([network]).iloc[0]
     assert pd.isna(row["best"])
     assert np.isnan(row["z"])
     assert row["followed"] == 20
 
 
 def test_missing_runs_come_last_in_the_summary_and_have_no_numbers():
-    table = structure.summary([structure.read(record(ADDITION, circle(12)))], missing=[PRODUCT])
+    table = structure.table([structure.structure_of(record(ADDITION, circle(12)))], missing=[PRODUCT])
     assert list(table["operation"]) == ["x+y", "s5:xy"]
     assert list(table["missing"]) == [False, True]
     assert table.iloc[1, 3:-1].isna().all()
-    nothing = structure.summary([])
+    nothing = structure.table([])
     assert (len(nothing), list(nothing)) == (0, list(table))
 
 
 def test_record_without_output_rows_is_an_error():
     without = Record(run=ADDITION, curve=pd.DataFrame())
     with pytest.raises(ValueError, match=r'has no output rows; ask for keep=\("output_rows",\)'):
-        structure.read(without)
+        structure.structure_of(without)
     with pytest.raises(ValueError, match=r"p=3 must be at least 4"):
-        structure.read(record(Run(operation="x+y", p=3), np.ones((3, 2))))
+        structure.structure_of(record(Run(operation="x+y", p=3), np.ones((3, 2))))

@@ -224,7 +224,7 @@ def at_the_end(plan: Plan, store: Store, threshold: float) -> Told:
 def number_lines(plan: Plan, store: Store, threshold: float) -> Told:
     """The step that stands out in the output rows of the networks that add, a line a network."""
     records, missing = read(plan.parts[:1], store)
-    rows = structure.summary([structure.read(record) for record in records]).to_dict("records")
+    rows = structure.table([structure.structure_of(record) for record in records]).to_dict("records")
     lines = [
         f"{_of_seed(record.run)}: {row['best']}, z = {row['z']:.1f}" + ", not learned" * (not row["knows"])
         for record, row in zip(records, rows, strict=True)
@@ -235,7 +235,7 @@ def number_lines(plan: Plan, store: Store, threshold: float) -> Told:
 def correlation(plan: Plan, store: Store, threshold: float) -> Told:
     """Whether the flatter networks generalize better, over those that fit their training set: one line."""
     records, missing = read(plan.parts, store)
-    table = sharpness.summary(records)
+    table = sharpness.table(records)
     fitted = table[table["train"] >= threshold]
     on_all, on_unmirrored = (measures.spearman(fitted["phi"], fitted[side]) for side in measures.SIDES[1:])
     text = f"{len(fitted)} of {len(records)} networks fit: {on_all}, on unmirrored equations {on_unmirrored}"
@@ -246,7 +246,7 @@ def correlation(plan: Plan, store: Store, threshold: float) -> Told:
 def sharpness_of_each(plan: Plan, store: Store, threshold: float) -> Told:
     """Sharpness at the end, a line a network."""
     records, missing = read(plan.parts, store)
-    rows = sharpness.summary(records).to_dict("records")
+    rows = sharpness.table(records).to_dict("records")
     lines = [
         f"{_of_seed(record.run)}: sharpness {row['phi']:.2g} % after {row['followed']:,} updates, training"
         f" loss {row['train_loss']:.2g}, validation accuracy {percent(row['validation'])}"

@@ -316,7 +316,7 @@ MEASURED = (
     Name("rule that ends a run early", NONE, "stop_at", "argument of sweep"),
     Name("steps until 99 % accuracy", NONE, "steps_to", "method of Record"),
     Name("rows of the output layer", "transformer.linear.weight", "output_rows", "what sweep may keep"),
-    Name("sharpness φ", "get_sharpness", "phi", "column of sharpness.summary"),
+    Name("sharpness φ", "get_sharpness", "phi", "column of sharpness.table"),
 )
 
 
