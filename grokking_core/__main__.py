@@ -313,7 +313,10 @@ def _train_options(p: argparse.ArgumentParser) -> None:
         "--plot", type=Path, metavar="FILE", help="draw the accuracies into a file, such as curves.png"
     )
     _how(p)
-    hints, comments = get_type_hints(Run), dict(re.findall(r"^    (\w+): .*?  # (.+)$", getsource(Run), re.M))
+    hints, comments = (
+        get_type_hints(Run),
+        dict(re.findall(r"^    (\w+): .*?  #: (.+)$", getsource(Run), re.M)),
+    )
     group = p.add_argument_group("the run; defaults are the paper's")
     for f in fields(Run):
         if f.name == "seed":

@@ -49,21 +49,11 @@ compiled: Callable[..., Any] = numba.njit(**OPTIONS, fastmath={"reassoc", "contr
 
 
 class Sight(NamedTuple):
-    """Where N rows find their queries, and the keys and values that they see.
+    """Where N rows find their queries, and the keys and values that they see; int64 each."""
 
-    Attributes
-    ----------
-    query : ndarray
-        int64 (R, N): the row of the table of queries.
-    seen : ndarray
-        int64 (R, N, T): the rows that are seen, at least one; -1 where there is none.
-    at : ndarray
-        int64 (R, rows): where a row that is seen has its keys and values in their table.
-    """
-
-    query: Array
-    seen: Array
-    at: Array
+    query: Array  #: (R, N): the row of the table of queries
+    seen: Array  #: (R, N, T): the rows that are seen, at least one; -1 where there is none
+    at: Array  #: (R, rows): where a row that is seen has its keys and values in their table
 
 
 def attend(sight: Sight, q: Tensor, kv: Tensor, n_heads: int, out: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-Key = TypeVar("Key", bound=Hashable)
+Key = TypeVar("Key", bound=Hashable)  #: what a legend tells apart
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 COLOURS = {"train": "#0072B2", "validation": "#D55E00"}

@@ -31,34 +31,34 @@ class Run:
         Naming the argument, its value and what is allowed.
     """
 
-    operation: str  # a key of data.OPERATIONS
-    p: int = 97  # modulus, at least 2; prime where the operation divides
-    n: int = 5  # letters of the symmetric group, 2 to 5
-    train_fraction: float = 0.5  # share of the table, in (0, 1)
-    outliers: int = 0  # training answers replaced by draws from the table
-    seed: int = 0  # of initialisation, batches and noise; at least 0
-    split_seed: int | None = None  # of split and outliers; None: the run's seed
+    operation: str  #: a key of data.OPERATIONS
+    p: int = 97  #: modulus, at least 2; prime where the operation divides
+    n: int = 5  #: letters of the symmetric group, 2 to 5
+    train_fraction: float = 0.5  #: share of the table, in (0, 1)
+    outliers: int = 0  #: training answers replaced by draws from the table
+    seed: int = 0  #: of initialisation, batches and noise; at least 0
+    split_seed: int | None = None  #: of split and outliers; None: the run's seed
 
     architecture: Literal["transformer", "mlp"] = "transformer"
-    n_layers: int = 2  # blocks of the transformer, hidden layers of the MLP
-    d_model: int = 128  # width of the residual stream; of each operand's embedding in the MLP
-    n_heads: int = 4  # attention heads; divides d_model
-    d_ff: int | None = None  # width of the hidden layers; None: 4 x d_model
+    n_layers: int = 2  #: blocks of the transformer, hidden layers of the MLP
+    d_model: int = 128  #: width of the residual stream; of each operand's embedding in the MLP
+    n_heads: int = 4  #: attention heads; divides d_model
+    d_ff: int | None = None  #: width of the hidden layers; None: 4 x d_model
     activation: Literal["relu", "gelu", "tanh"] = "relu"
-    norm: Literal["post", "pre", "none"] = "post"  # layer norm after, before or nowhere (transformer)
+    norm: Literal["post", "pre", "none"] = "post"  #: layer norm after, before or nowhere (transformer)
 
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"  # decay decoupled in adamw, in the gradient else
-    lr: float = 1e-3  # learning rate after warm-up
-    betas: tuple[float, float] = (0.9, 0.98)  # of the moments; sgd: betas[0] is the momentum
-    eps: float = 1e-8  # added to the root of the second moment
-    weight_decay: float = 1.0  # on every parameter; adamw: multiplied by the learning rate
-    decay_toward: Literal["origin", "init"] = "origin"  # what the weights decay to
-    warmup_steps: int = 10  # updates of linear warm-up; the first update has rate 0
-    batch_size: int | Literal["full"] | None = None  # None: min(512, half the training set, rounded up)
-    update_noise: float = 0.0  # standard deviation added to the update direction; see `plain.Optimizer`
-    weight_noise: float = 0.0  # standard deviation added to the weights, in training only
-    dropout: float = 0.0  # share dropped of the feed-forward branch, in [0, 1)
-    precision: Literal["fp32", "tf32", "fp64"] = "fp32"  # of the arithmetic; tf32: CUDA products only
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"  #: decay decoupled in adamw, in the gradient else
+    lr: float = 1e-3  #: learning rate after warm-up
+    betas: tuple[float, float] = (0.9, 0.98)  #: of the moments; sgd: betas[0] is the momentum
+    eps: float = 1e-8  #: added to the root of the second moment
+    weight_decay: float = 1.0  #: on every parameter; adamw: multiplied by the learning rate
+    decay_toward: Literal["origin", "init"] = "origin"  #: what the weights decay to
+    warmup_steps: int = 10  #: updates of linear warm-up; the first update has rate 0
+    batch_size: int | Literal["full"] | None = None  #: None: min(512, half the training set, rounded up)
+    update_noise: float = 0.0  #: standard deviation added to the update direction; see `plain.Optimizer`
+    weight_noise: float = 0.0  #: standard deviation added to the weights, in training only
+    dropout: float = 0.0  #: share dropped of the feed-forward branch, in [0, 1)
+    precision: Literal["fp32", "tf32", "fp64"] = "fp32"  #: of the arithmetic; tf32: CUDA products only
 
     def __post_init__(self) -> None:
         """Check every argument; lists for `betas` (as JSON and YAML give them) become tuples."""

@@ -1,226 +1,89 @@
-"""Sphinx: the reference of `grokking_core`, each name linked to its lines, and what its commands print.
+"""Sphinx: the rooms of a package, module by module, by autodoc; docstrings are prose, not markup.
 
-`.. reference:: sweep` describes a module's public names, in an ``{eval-rst}`` block of a page;
-`{command-line}` shows the help of every command. Names in backticks, in types and in the roles of the
-Python domain lead to where the name is described, by whatever path it is imported.
+`{room} grokking_core.data` describes the public names of each module of that room. In the docstrings, names
+in backticks lead to where they are described, an indented paragraph is a formula or code and stays as it
+is, and no other character means anything.
 """
 
 from __future__ import annotations
 
-import os
+import importlib
+import pkgutil
 import re
-from collections.abc import Iterator
-from contextlib import redirect_stdout, suppress
-from io import StringIO
-from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from docutils import nodes
 from docutils.statemachine import StringList
-from sphinx import addnodes
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
-from sphinx.util.osutil import relative_uri
 
-from grokking_book.sphinx import sources
-from grokking_book.sphinx.sources import PACKAGE, Item, Module, Name
-
-WIDE = 60  # characters of a value that has a block of its own
-
-# -------------------------------------------------------------------------------------------------
-# From docstrings to reStructuredText
+UNDERLINE = re.compile(r"-{3,}$")  # of a section, such as Parameters
+MARKUP = re.compile(r"(`[^`]+`)|([*|\\]|_\b)")
 
 
-def paragraphs(text: str, module: str, owner: str = "") -> list[str]:
-    """Return prose as lines of reStructuredText; what is indented in it stays as it is."""
-    lines: list[str] = []
-    for block in re.split(r"\n\s*\n", text.strip("\n")):
-        if block.startswith(" "):
-            lines += ["::", "", *indented(block.splitlines()), ""]
-        else:
-            lines += [*inline(block, module, owner).splitlines(), ""]
-    return lines
+def modules(package: str) -> list[str]:
+    """Return the full names of the public modules below a package; of a module, its own."""
+    path = getattr(importlib.import_module(package), "__path__", None)
+    if path is None:
+        return [package]
+    found = pkgutil.walk_packages(path, f"{package}.")
+    return [
+        info.name for info in found if not info.ispkg and not info.name.rpartition(".")[2].startswith("_")
+    ]
 
 
-def inline(text: str, module: str, owner: str = "") -> str:
-    """Return prose with its names in backticks as links, or as code; nothing else in it is markup."""
-
-    def write(found: re.Match[str]) -> str:
-        if found["code"] is None:
-            return f"\\{found[0]}"
-        name = " ".join(found["code"].split())
-        return link(name, module, owner) or rf"\ ``{name}``\ "
-
-    return re.sub(r"`(?P<code>[^`]+)`|[*|\\\"]|_\b", write, text)  # "text" keeps its straight quotes
-
-
-def link(name: str, module: str, owner: str = "", role: str = "obj") -> str | None:
-    """Return a link to what a name stands for; None if the reference does not describe it."""
-    full = sources.full_name(name.removesuffix(".py").removesuffix("()"), module, owner)
-    return rf"\ :py:{role}:`{name} <{full}>`\ " if full in sources.documented() else None
-
-
-def items(title: str, entries: list[Item], module: str, owner: str) -> list[str]:
-    """Return a docstring's section as a field whose body is a definition list."""
-    lines = []
-    for entry in entries:
-        # In terms, only what is written like a class is a name: "run" may be a word.
-        term = re.sub(r"[\w.]*\b[A-Z]\w+", lambda name: link(name[0], module) or name[0], entry.term)
-        lines += [term.replace("*", r"\*"), *indented(paragraphs(entry.says, module, owner) or [".."])]
-    return [f":{title}:", *indented(lines), ""]
-
-
-def indented(lines: list[str], by: int = 4) -> list[str]:
-    """Return the lines further to the right."""
-    return [" " * by + line if line else "" for line in lines]
-
-
-def described(name: Name, module: str, owner: str = "") -> list[str]:
-    """Return a name, and what a class has, as directives of Sphinx's Python domain."""
-    short = "\n" not in name.value and len(name.value) < WIDE
-    options = {"type": name.type, "value": name.value if short else ""}
-    inside = owner or (name.name if name.members else "")
-    head, parts = sources.sections(name.says)
-    body = made(name, module) + (paragraphs(head, module, inside) if head else [])
-    if not short:
-        body += [".. code-block:: python", "", *indented(f"{name.name} = {name.value}".splitlines()), ""]
-    if name.prose_type:
-        body += [f":Type: {inline(name.prose_type, module)}", ""]
-    for title, entries in parts:
-        if title != "Attributes":  # each is a member
-            body += items(title, entries, module, inside)
-    for member in name.members:
-        body += described(member, module, owner=name.name)
-    told = [f":{key}: {value}" for key, value in options.items() if value]
-    return [f".. py:{name.kind}:: {name.name}{name.signature}", *indented([*told, "", *body]), ""]
-
-
-def made(name: Name, module: str) -> list[str]:
-    """Return the line that says how a class is made: its decorators, and what it derives from."""
-    marks = [f"``{mark}``" for mark in name.made if mark.startswith("@")]
-    bases = [link(base, module) or f"``{base}``" for base in name.made if not base.startswith("@")]
-    told = [*marks, *(f"derived from {base}" for base in bases)]
-    return [", ".join(told), ""] if told else []
-
-
-# -------------------------------------------------------------------------------------------------
-# Directives
-
-
-class Reference(SphinxDirective):
-    """`.. reference:: sweep`: its docstring and public names in the order of the source, constants last."""
+class Room(SphinxDirective):
+    """`{room} grokking_core.data`: what its docstring says, and a section for each of its modules."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Return the nodes of the names, each with a link to its lines."""
-        module = sources.read(self.arguments[0])
-        for file in (module.file, Path(__file__), Path(sources.__file__)):
-            self.env.note_dependency(str(file))
-        lines = [f".. py:module:: {module.name}", "", *paragraphs(module.says, module.name)]
-        for name in sorted(module.names, key=lambda name: name.kind == "data"):
-            lines += described(name, module.name)
-        whole = nodes.Element()
-        self.state.nested_parse(StringList(lines, str(module.file)), self.content_offset, whole)
-        for signature in whole.findall(addnodes.desc_signature):
-            name = sources.documented()[signature["ids"][0]]
-            assert name is not None
-            signature += self.source_link(module, name.line)
-        return whole.children
+        """Return the docstring's nodes and the sections."""
+        package = self.arguments[0]
+        named = {name.removeprefix(f"{package}."): name for name in modules(package)}
+        if [*named.values()] == [package]:
+            return self.described(package)
+        about = self.described(package, ":no-members:")
+        return about + [self.section(title, self.described(name)) for title, name in named.items()]
 
-    def source_link(self, module: Module, line: int) -> nodes.reference:
-        """Return a link to a line of a module's source."""
-        place, page = map(self.env.app.builder.get_target_uri, (self.env.docname, source_page(module.name)))
-        uri = f"{relative_uri(place, page)}#line-{line}"
-        text = nodes.inline("", "[source]", classes=["viewcode-link"])
-        return nodes.reference("", "", text, internal=True, refuri=uri)
+    def described(self, module: str, *options: str) -> list[nodes.Node]:
+        """Return what autodoc says of a module."""
+        lines = ["```{eval-rst}", f".. automodule:: {module}", *(f"   {option}" for option in options), "```"]
+        parent = nodes.Element()
+        self.state.nested_parse(StringList(lines, module), self.content_offset, parent)
+        return parent.children
 
-
-class CommandLine(SphinxDirective):
-    """`{command-line}`: a section for each command, with what its --help prints."""
-
-    def run(self) -> list[nodes.Node]:
-        """Return the sections."""
-        from grokking_core.__main__ import parser  # imports PyTorch: only where this page is read anew
-
-        for module in ("__main__", "bench", "run"):
-            self.env.note_dependency(str(sources.read(module).file))
-        told = {"grokking": help_text([])}
-        for command in commands(parser()):
-            told[f"grokking {command}"] = help_text([command])
-        return [self.section(title, text) for title, text in told.items()]
-
-    def section(self, title: str, text: str) -> nodes.section:
-        """Return a command's section."""
+    def section(self, title: str, content: list[nodes.Node]) -> nodes.section:
+        """Return a module's section."""
         section = nodes.section(ids=[nodes.make_id(title)], names=[title])
         section += nodes.title("", "", nodes.literal(text=title))
-        section += nodes.literal_block(text, text, language="text")
+        section += content
         return section
 
 
-def commands(parser: Any) -> list[str]:
-    """Return the names of a parser's commands."""
-    return [name for action in parser._actions for name in action.choices or () if not action.option_strings]
+def plain(app: Sphinx, what: str, name: str, described: object, options: object, lines: list[str]) -> None:
+    """Rewrite a docstring, in place, so that only its names in backticks and its sections are markup."""
+    if lines and lines[0].startswith("Alias for field number"):
+        lines.clear()  # what Python says of a named tuple's fields
+    written: list[str] = []
+    in_head = True  # before the first section, whose entries are indented too
+    for number, line in enumerate(lines):
+        in_head = in_head and not any(map(UNDERLINE.match, lines[number : number + 2]))
+        literal = in_head and line.startswith(" ")
+        if literal and not lines[number - 1].strip():
+            written += ["::", ""]
+        written.append(line if literal or UNDERLINE.match(line) else MARKUP.sub(_escaped, line))
+    if written and what in ("attribute", "data", "property"):
+        written[0] = f": {written[0]}"  # else napoleon takes what stands before a colon for a type
+    lines[:] = written
 
 
-def help_text(arguments: list[str]) -> str:
-    """Return what the command line prints when asked for help."""
-    from grokking_core.__main__ import main
-
-    printed = StringIO()
-    with mock.patch.dict(os.environ, COLUMNS="78"), redirect_stdout(printed), suppress(SystemExit):
-        main([*arguments, "--help"])
-    return printed.getvalue()
-
-
-# -------------------------------------------------------------------------------------------------
-# The pages of the sources, and names in other pages
-
-
-def source_page(module: str) -> str:
-    """Return the name of the page that shows a module's source."""
-    return f"_modules/{module.replace('.', '/')}"
-
-
-def source_pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Yield a page for each module of the reference whose last is older: its source, with line numbers."""
-    builder: Any = app.builder
-    for file in sorted(sources.FOLDER.glob("*.py")):
-        module = f"{PACKAGE}.{file.stem}"
-        place, page = app.env.domains["py"].objects.get(module), source_page(module)
-        written = Path(app.outdir) / builder.get_target_uri(page)
-        if not place or (written.exists() and written.stat().st_mtime >= file.stat().st_mtime):
-            continue
-        numbered = {"linenos": "inline", "lineanchors": "line", "anchorlinenos": True}
-        code = builder.highlighter.highlight_block(file.read_text(encoding="utf-8"), "python", **numbered)
-        described = f"{builder.get_relative_uri(page, place.docname)}#{place.node_id}"
-        back = f'<p>In the reference: <a href="{described}">{module}</a></p>'
-        context = {"title": file.name, "body": f"<h1>{file.name}</h1>{back}{code}", "parents": []}
-        yield page, context, "page.html"
-
-
-def resolve(
-    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, text: nodes.TextElement
-) -> nodes.Element | None:
-    """Return what a name of the Python domain leads to: its text alone, where it is not this package's."""
-    if node.get("refdomain") != "py":
-        return None
-    module, name = node.get("py:module") or PACKAGE, node["reftarget"]
-    full = sources.full_name(name, module, node.get("py:class") or "")
-    if full is None or full in sources.documented():
-        if full is None or full not in env.domains["py"].objects:
-            return None  # nothing of this name: Sphinx warns
-        return env.domains["py"].resolve_xref(env, node["refdoc"], app.builder, "obj", full, node, text)
-    return text
+def _escaped(found: re.Match[str]) -> str:
+    return found[1] or f"\\{found[2]}"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Add the directives, the pages of the sources and the names to Sphinx."""
-    sources.forget()
-    app.add_directive("reference", Reference)
-    app.add_directive("command-line", CommandLine)
-    app.connect("html-collect-pages", source_pages)
-    app.connect("missing-reference", resolve)
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+    """Be an extension of Sphinx."""
+    app.add_directive("room", Room)
+    app.connect("autodoc-process-docstring", plain, priority=400)  # before napoleon
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
