@@ -62,7 +62,7 @@ def run_notebook(monkeypatch):
     from matplotlib import pyplot as plt
 
     from grokking_book.pages import exercises
-    from grokking_core.paper import experiments, plans
+    from grokking_core.paper import plans, profiles
     from grokking_core.runs.records import Records
 
     def run(name, made_up, **parameters):
@@ -75,7 +75,7 @@ def run_notebook(monkeypatch):
 
         monkeypatch.setattr(plans.Plan, "sweep", answer)
         monkeypatch.setattr(exercises, "block", lambda notebook: "")  # reads records; has its own tests
-        notebook = experiments.profiles_folder().parent / "figures" / f"{name}.ipynb"
+        notebook = profiles.FOLDER.parent / "figures" / f"{name}.ipynb"
         names: dict = {}
         for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
             if cell["cell_type"] == "code":

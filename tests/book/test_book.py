@@ -4,16 +4,15 @@ import re
 import shlex
 import shutil
 import time
-from collections import abc
 from inspect import signature
 from pathlib import Path
-from typing import get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
 
 from grokking_book.make import build, notebooks, parameters, render, status
 from grokking_book.make.parameters import WrongUse
+from grokking_core.paper import experiments, profiles
 from grokking_core.paper.experiments import EXPERIMENTS, READING, plan
 from grokking_core.paper.plans import Plan, merged
 from grokking_core.records.store import Store
@@ -132,71 +131,6 @@ def test_parameters_cell_holds_literals_only(tmp_path, source):
         parameters.read_parameters(tmp_path / "odd.ipynb")
 
 
-@pytest.mark.parametrize(
-    ("value", "kind", "fitted"),
-    [
-        (1, "float", 1.0),
-        ([1, 0.5], "list[float]", [1.0, 0.5]),
-        ((0.9, 0.98), "list[float]", [0.9, 0.98]),
-        (None, "float | None", None),
-        (1, "float | None", 1.0),
-        ("x/y", "str", "x/y"),
-        (True, "bool", True),
-        ({"a": 1}, "dict", {"a": 1}),
-        ({"x+y": [0.3, 1]}, "dict[str, list[float]]", {"x+y": [0.3, 1.0]}),
-        ({0: [0.3], 100: (0.5,)}, "dict[int, list[float]]", {0: [0.3], 100: [0.5]}),
-        ({"x+y": None}, "dict[str, float | None]", {"x+y": None}),
-    ],
-)
-def test_value_fits_type(value, kind, fitted):
-    result = parameters.fit(value, kind)
-    assert result == fitted
-    assert type(result) is type(fitted)
-
-
-@pytest.mark.parametrize(
-    ("value", "kind"),
-    [
-        (0.5, "int"),
-        (True, "int"),
-        (True, "float"),
-        (1, "bool"),
-        ("1e-3", "float"),
-        ([0, "1"], "list[int]"),
-        (3, "list[int]"),
-        (None, "float"),
-        ("a", "float | None"),
-        (5, "str"),
-        (float("inf"), "float"),
-        (float("nan"), "float"),
-        ({"0": [0.3]}, "dict[int, list[float]]"),
-        ({0: [0.3]}, "dict[str, list[float]]"),
-        ({"x+y": 0.3}, "dict[str, list[float]]"),
-        ([0.3], "dict[str, list[float]]"),
-        ({"x+y": [0.3]}, "list[float]"),
-    ],
-)
-def test_value_of_another_type_is_refused(value, kind):
-    with pytest.raises(ValueError, match="is not"):
-        parameters.fit(value, kind)
-
-
-def test_kind_of_a_list_is_that_of_its_entries():
-    assert parameters.kind_of([0, 1]) == "list[int]"
-    assert parameters.kind_of([0.5, 1]) == "list[float]"
-    assert parameters.kind_of([]) == "list"
-    assert parameters.kind_of([[0, 1], [2]]) == "list[list[int]]"
-    assert parameters.kind_of([[0], [0.5]]) == "list[list[float]]"
-    assert parameters.kind_of([1, "a"]) == "list[int | str]"
-
-
-def test_kind_of_a_dictionary_is_that_of_its_keys_and_values():
-    assert parameters.kind_of({"x+y": [0.2, 0.3], "x/y": [1]}) == "dict[str, list[float]]"
-    assert parameters.kind_of({0: [0.3], 100: [0.3]}) == "dict[int, list[float]]"
-    assert parameters.kind_of({"a": 1, "b": 0.5}) == "dict[str, float]"
-    assert parameters.kind_of({}) == "dict"
-
-
 # Parameters: what P says.
 
 
@@ -285,10 +219,15 @@ def test_wrong_type_names_parameter_value_and_type(small, capsys):
         ("fractions={}", "P: grid: fractions={} is empty; at least one value is needed"),
         ("fractions={'x+y': []}", "P: grid: fractions['x+y']=[] is empty; at least one value"),
         ("seeds=[]", "P: grid: seeds=[] is empty; at least one value is needed"),
+        ("seeds=[0, 0, 0]", "P: grid: seeds=[0, 0, 0] has 0 twice; name each value once"),
+        ("fractions={'x+y': [0.3, 0.30]}", "P: grid: fractions['x+y']=[0.3, 0.3] has 0.3 twice"),
+        ("lr=nan", "P: grid: lr='nan' must be float; it must be a finite number"),
+        ("lr=1e999", "P: grid: lr=inf must be float; it must be a finite number"),
+        ("lr=-inf", "P: grid: lr='-inf' must be float; it must be a finite number"),
     ],
 )
 def test_wrong_or_empty_collection_is_named(tmp_path, given, message):
-    write_notebook(tmp_path / "grid.ipynb", 'fractions = {"x+y": [0.3], "x/y": [1]}\nseeds = [0]')
+    write_notebook(tmp_path / "grid.ipynb", 'fractions = {"x+y": [0.3], "x/y": [1]}\nseeds = [0]\nlr = 1e-3')
     known = {"grid": parameters.read_parameters(tmp_path / "grid.ipynb")}
     with pytest.raises(WrongUse, match=re.escape(message)):
         parameters.assign({"grid": {}}, parameters.parse_assignments(given), known)
@@ -321,6 +260,17 @@ def test_jobs_must_be_a_number(small, capsys, jobs):
 def test_profile_error_names_file_and_key(small, profile, message):
     (small.book / "profiles" / "smoke.yml").write_text(profile)
     with pytest.raises(WrongUse, match=message):
+        build.plan(small, "smoke", "")
+
+
+def test_profile_that_is_a_file_of_ones_own_is_told_where_to_go(small):
+    with pytest.raises(WrongUse, match=r"PROFILE=.*/mine.yml is a file: copy it into book/profiles"):
+        build.plan(small, "/some/where/mine.yml", "")
+
+
+def test_profile_that_is_no_text_is_refused(small):
+    (small.book / "profiles" / "smoke.yml").write_bytes(b"two: {p: 5}  # caf\xe9")
+    with pytest.raises(WrongUse, match=r"smoke.yml is not UTF-8 text: byte 0xe9 at 18"):
         build.plan(small, "smoke", "")
 
 
@@ -816,7 +766,7 @@ def test_progress_is_the_last_line_of_the_log(tmp_path):
 # The notebooks of the project.
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "overnight", "paper"])
 def test_profile_fits_the_notebooks(profile):
     assert {job.name for job in build.plan(build.Places(ROOT), profile, "")} == set(NOTEBOOKS)
 
@@ -880,34 +830,25 @@ def test_notebook_explains_every_parameter_or_why_it_has_none(name):
     assert known or "".join(build.code_cells(NOTEBOOKS[name])[0]["source"]).startswith("# ")
 
 
-def kind_of_hint(hint):
-    """An experiment's annotation as that of a notebook's parameter, which holds literals."""
-    inner = [kind_of_hint(each) for each in get_args(hint)]
-    if get_origin(hint) in (abc.Sequence, abc.Mapping):
-        kind = "list" if len(inner) == 1 else "dict"
-        return f"{kind}[{', '.join(inner)}]"
-    return " | ".join(inner) or ("None" if hint is type(None) else hint.__name__)
-
-
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebook_has_the_parameters_of_its_experiment(name):
-    known = parameters.read_parameters(NOTEBOOKS[name])
+def test_notebook_has_parameters_of_its_experiment(name):
+    cell = parameters.read_parameters(NOTEBOOKS[name])
     if name not in EXPERIMENTS:
-        assert set(known) <= set(READING)
+        assert set(cell) <= set(READING)
         return
-    hints = get_type_hints(EXPERIMENTS[name])
-    asked = {key: known[key].kind for key in known if key not in READING}
-    assert asked == {key: kind_of_hint(hints[key]) for key in signature(EXPERIMENTS[name]).parameters}
-    assert {key: known[key].kind for key in known if key in READING} == {
-        key: kind_of_hint(kind) for key, kind in READING.items() if key in known
-    }
+    asked = experiments.parameters(name)
+    assert {key: cell[key].kind for key in cell} == {key: asked[key].kind for key in cell}
+    own = {key for key in signature(EXPERIMENTS[name]).parameters if key in asked}
+    assert own <= set(cell)
 
 
 @pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name in EXPERIMENTS])
-def test_notebook_has_the_defaults_of_its_experiment(name):
-    known = parameters.read_parameters(NOTEBOOKS[name])
-    for key, parameter in signature(EXPERIMENTS[name]).parameters.items():
-        assert known[key].default == parameters.fit(parameter.default, known[key].kind), key
+def test_notebook_has_the_values_of_the_laptop_profile(name):
+    cell = parameters.read_parameters(NOTEBOOKS[name])
+    asked = {key: parameter.default for key, parameter in experiments.parameters(name).items()}
+    asked |= experiments.load_profile("laptop")[name]
+    for key in set(cell) - set(READING):
+        assert cell[key].default == profiles.fit(asked[key], cell[key].kind), key
 
 
 # Training: one sweep for all notebooks, before they are executed.

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from grokking_book.play import explorer
-from grokking_core.paper import experiments, plans
-from grokking_core.paper.experiments import EXPERIMENTS, profiles_folder
+from grokking_core.paper import experiments, plans, profiles
+from grokking_core.paper.experiments import EXPERIMENTS
 from grokking_core.plots import style as look
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import COLUMNS, Record
@@ -201,7 +201,7 @@ def test_nothing_on_record_is_a_page_too():
 
 
 def test_every_figure_that_runs_link_to_has_a_page():
-    figures = profiles_folder().parent / "figures"
+    figures = profiles.FOLDER.parent / "figures"
     assert [name for name in EXPERIMENTS if not (figures / f"{name}.ipynb").is_file()] == []
 
 
@@ -237,7 +237,7 @@ INK = "plot => [plot.layout.font.color, plot.layout.paper_bgcolor, plot.data[0].
 @pytest.fixture
 def opened(browser, tmp_path):
     """Opens the explorer of some records, at an address; what goes wrong in the page fails the test."""
-    shutil.copytree(profiles_folder().parent / "static", tmp_path / "static")
+    shutil.copytree(profiles.FOLDER.parent / "static", tmp_path / "static")
     page, wrong = browser.new_page(), []
     page.set_default_timeout(60_000)
     page.on("pageerror", lambda error: wrong.append(str(error)))

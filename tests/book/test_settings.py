@@ -116,7 +116,7 @@ def test_records_of_other_plans_are_an_error():
 
 
 def test_pieces_of_a_plan_hold_its_runs_and_how_far_to_follow_them():
-    plan = experiments.fig2_optimizers()
+    plan = experiments.plan("fig2_optimizers")
     pieces = by_label(plan, experiments.variant_of)
     assert {*pieces} == {experiments.variant_of(run) for run in plan.runs}
     assert sorted(map(str, plan.runs)) == sorted(str(run) for piece in pieces.values() for run in piece.runs)

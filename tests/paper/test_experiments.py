@@ -2,7 +2,6 @@ import random
 import time
 
 import pytest
-import yaml
 
 from grokking_core.paper import experiments, export
 from grokking_core.paper.experiments import EXPERIMENTS, VARIANTS
@@ -39,6 +38,27 @@ def test_laptop_profile_is_the_default(name):
     assert experiments.plan(name, "laptop") == experiments.plan(name)
 
 
+def test_field_of_every_figures_runs_is_passed_on_to_them():
+    """So that a new one is a line in `Task`."""
+    for name in EXPERIMENTS:
+        assert {"p", "n", "d_model", "n_heads"} <= set(experiments.parameters(name))
+        grids = {"fractions": {"minibatch, Adam": [0.5]}, "d_model": 64, "n_heads": 2, "p": 23}
+        grids["fractions"] = {"fig2_operations": {"x+y": [0.5]}, "fig6_outliers": {0: [0.5]}}.get(
+            name, grids["fractions"]
+        )
+        asked = {key: value for key, value in grids.items() if key in experiments.parameters(name)}
+        runs = EXPERIMENTS[name](**asked).runs
+        assert {run.d_model for run in runs} == {64}
+        assert {run.n_heads for run in runs if run.architecture == "transformer"} == {2}
+        assert {run.p for run in runs} <= {22, 23}
+
+
+@pytest.mark.parametrize("values", [{"seeds": (0, 1, 0)}, {"train_fractions": (0.5, 0.50)}])
+def test_run_that_is_asked_for_twice_is_refused(values):
+    with pytest.raises(ValueError, match="is asked for twice; name each value once"):
+        experiments.fig1_data_fraction(**values)
+
+
 def test_variants_are_told_apart():
     runs = [Run(operation="x+y", **fields, seed=3) for fields in VARIANTS.values()]
     assert [experiments.variant_of(run) for run in runs] == list(VARIANTS)
@@ -53,7 +73,8 @@ def test_variant_that_is_none_of_the_figure_is_an_error():
 
 
 def test_full_batches_have_a_budget_of_their_own():
-    plan = experiments.fig2_optimizers(steps=7, full_batch_steps=3)
+    fractions = dict.fromkeys(VARIANTS, (0.5,))
+    plan = experiments.fig2_optimizers(fractions=fractions, steps=7, full_batch_steps=3)
     assert {(part.steps, run.batch_size) for part in plan.parts for run in part.runs} == {
         (7, None),
         (3, "full"),
@@ -74,7 +95,7 @@ def test_paper_profile_has_the_articles_budgets():
 
 
 def test_one_task_under_two_names_has_as_many_equations():
-    _, renamed = experiments.fig2_operations().parts
+    _, renamed = experiments.fig2_operations(fractions={"x+y": (0.5,)}).parts
     assert {run.n_elements for run in renamed.runs} == {96}
     assert len({run.n_train for run in renamed.runs}) == 1
 
@@ -254,51 +275,3 @@ def test_film_has_two_frames_or_more(n_frames):
 @pytest.mark.parametrize("profile", PROFILES[:2])
 def test_film_shows_runs_of_figure_3(profile):
     assert set(experiments.plan("film", profile).runs) <= {*experiments.plan("fig3_embeddings", profile).runs}
-
-
-# Profiles
-
-
-@pytest.mark.parametrize("name", PROFILES)
-def test_profiles_of_the_book_name_every_experiment(name):
-    assert set(experiments.load_profile(name)) == set(EXPERIMENTS)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("fig9: {seeds: [1]}", "experiment 'fig9' is unknown; choose from fig1_grokking_curves"),
-        ("fig1_grokking_curves: {sedes: [1]}", "no parameter 'sedes'; choose from operation, p, "),
-        ("fig1_grokking_curves: {seeds: []}", r"seeds=\[\] is empty"),
-        ("fig2_operations: {fractions: {}}", "fractions={} is empty"),
-        ("fig2_operations: {fractions: {x+y: []}}", r"fractions={'x\+y': \[\]} is empty"),
-        ("fig2_operations: {fractions: [0.5]}", "must be of type Mapping.str, Fractions."),
-        ("fig2_operations: {fractions: {x+y: 0.5}}", "must be of type Mapping.str, Fractions."),
-        ("fig6_outliers: {fractions: {many: [0.5]}}", "must be of type Mapping.int, Fractions."),
-        ("fig6_outliers: {stop_at: x}", "stop_at='x' must be of type float | None"),
-        ("fig1_grokking_curves: {seeds: 1}", "seeds=1 must be of type Sequence.int."),
-        ("fig1_grokking_curves: {seeds: [a]}", r"seeds=\['a'\] must be of type Sequence.int."),
-        ("fig1_grokking_curves: {p: 9.5}", "p=9.5 must be of type int"),
-        ("fig1_grokking_curves: {p: true}", "p=True must be of type int"),
-        ("fig1_grokking_curves: {lr: 1e-3}", "lr='1e-3' must be of type float; write 1.0e-3"),
-        ("fig1_grokking_curves: {threshold: high}", "threshold='high' must be of type float"),
-        ("fig1_grokking_curves: 5", "fig1_grokking_curves must map parameters to values"),
-        ("[1, 2]", "must map experiments to parameters; it is a list"),
-        ("a: [", "is not YAML"),
-    ],
-)
-def test_wrong_profile_names_file_key_and_what_is_allowed(tmp_path, text, said):
-    path = tmp_path / "mine.yml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=f"{path}.*{said}"):
-        experiments.load_profile(str(path))
-
-
-def test_whole_numbers_are_floats_too(tmp_path):
-    (tmp_path / "mine.yml").write_text("fig1_grokking_curves: {weight_decay: 1}")
-    assert experiments.load_profile(str(tmp_path / "mine.yml"))["fig1_grokking_curves"] == {"weight_decay": 1}
-
-
-def test_parameters_of_the_reading_decide_no_run(tmp_path):
-    (tmp_path / "mine.yml").write_text(yaml.safe_dump({"fig1_grokking_curves": {"threshold": 0.9}}))
-    assert experiments.load_profile(str(tmp_path / "mine.yml")) == {"fig1_grokking_curves": {}}

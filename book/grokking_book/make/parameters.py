@@ -1,53 +1,26 @@
 """Parameters of notebooks: read from their sources, checked by name and type before anything runs.
 
 papermill passes over an unknown name with a warning and takes any value, and a profile's `1e-3` is
-a string to YAML. So names and types are compared here with the notebook's own `parameters` cell.
+a string to YAML. So names and types are compared with the notebook's own `parameters` cell, by the rules of
+`grokking_core.paper.profiles`.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-import math
 import shlex
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from grokking_core.paper import profiles
+from grokking_core.paper.profiles import Parameter, Refused, kind_of
 
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
 class WrongUse(ValueError):
     """What was asked for cannot be done; the message says what can. Exit status 2."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One line of a notebook's `parameters` cell.
-
-    Attributes
-    ----------
-    name : str
-    default : object
-        A literal.
-    kind : str
-        Its type, written as an annotation: `int`, `float | None`, `list[int]`,
-        `dict[str, list[float]]`.
-    help : str
-        The comment at the end of the line.
-    """
-
-    name: str
-    default: Any
-    kind: str
-    help: str
-
-    def __str__(self) -> str:
-        comment = f"  # {self.help}" if self.help else ""
-        return f"  {self.name}: {self.kind} = {self.default!r}{comment}"
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
@@ -82,58 +55,6 @@ def _parameter(node: ast.stmt, source: str) -> Parameter:
             raise ValueError(f"line {node.lineno} is not `name = literal`")
     comment = source.splitlines()[node.lineno - 1].partition("  #")[2]
     return Parameter(name, default, kind, comment.strip())
-
-
-def kind_of(value: Any) -> str:
-    """Return the type of a literal as an annotation; a list of ints and floats is `list[float]`."""
-    if value is None:
-        return "None"
-    if isinstance(value, list | tuple):
-        return f"list[{_kind_of_each(value)}]" if value else "list"
-    if isinstance(value, dict):
-        return f"dict[{_kind_of_each(value)}, {_kind_of_each(value.values())}]" if value else "dict"
-    return type(value).__name__
-
-
-def _kind_of_each(values: Iterable[Any]) -> str:
-    """The one type of all; lists of lists are looked at together."""
-    values = list(values)
-    if all(isinstance(value, list | tuple) for value in values):
-        return kind_of([entry for value in values for entry in value])
-    kinds = {kind_of(value) for value in values}
-    return "float" if kinds == {"int", "float"} else " | ".join(sorted(kinds))
-
-
-def fit(value: Any, kind: str) -> Any:
-    """Return `value` as the type `kind`; an int fits a float, a bool fits only a bool.
-
-    Raises
-    ------
-    ValueError
-        Where it does not fit: names the entry that does not.
-    """
-    return _fit(value, ast.parse(kind, mode="eval").body)
-
-
-def _fit(value: Any, kind: ast.expr) -> Any:
-    match kind:
-        case ast.BinOp(op=ast.BitOr()):
-            for choice in (kind.left, kind.right):
-                try:
-                    return _fit(value, choice)
-                except ValueError:
-                    continue
-        case ast.Subscript(value=ast.Name(id="list"), slice=item) if isinstance(value, list | tuple):
-            return [_fit(entry, item) for entry in value]
-        case ast.Subscript(slice=ast.Tuple(elts=[key, item])) if isinstance(value, dict):
-            return {_fit(name, key): _fit(entry, item) for name, entry in value.items()}
-        case ast.Constant(value=None) if value is None:
-            return None
-        case ast.Name(id="float") if type(value) in (int, float) and math.isfinite(value):
-            return float(value)
-        case ast.Name(id=name) if type(value).__name__ == name != "float":
-            return value
-    raise ValueError(f"{value!r} is not {ast.unparse(kind)}")
 
 
 def parse_assignments(text: str) -> dict[str, Any]:
@@ -191,18 +112,19 @@ def load_profile(path: Path, notebooks: dict[str, dict[str, Parameter]]) -> dict
     Raises
     ------
     WrongUse
-        For a file that is not there or not YAML, an unknown notebook or parameter, a wrong type, an
-        empty list.
+        For a file that is not there, not text or not YAML, an unknown notebook or parameter, a wrong type,
+        an empty list, or a value twice in one.
     """
+    if path.stem.endswith(".yml"):
+        own = path.with_suffix("")
+        raise WrongUse(f"PROFILE={own} is a file: copy it into book/profiles, and give PROFILE={own.stem}")
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml")))
         raise WrongUse(f"PROFILE={path.stem} is unknown; the profiles are: {known}")
     try:
-        profile = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise WrongUse(f"{path} is not YAML: {error}") from None
-    if not isinstance(profile, dict):
-        raise WrongUse(f"{path} must map notebooks to parameters, not be a {kind_of(profile)}")
+        profile = profiles.read(path, "notebooks")
+    except ValueError as error:
+        raise WrongUse(str(error)) from None
     for name, values in profile.items():
         if name not in notebooks:
             raise WrongUse(f"{path}: no notebook {name!r}; the keys are: {', '.join(notebooks)}")
@@ -217,39 +139,23 @@ def check(values: dict[str, Any], known: dict[str, Parameter], where: str) -> di
     Raises
     ------
     WrongUse
-        For a name that is not among `known` (which are listed), a value of another type, or one
-        that is empty.
+        For what `profiles.check` refuses; of a name that is not known, lists those that are.
     """
-    fitted = {}
-    for name, value in values.items():
-        if name not in known:
-            listed = "\n".join(str(parameter) for parameter in known.values())
-            raise WrongUse(f"{where}: unknown parameter {name!r}; the known ones are\n{listed}")
-        try:
-            fitted[name] = fit(value, known[name].kind)
-        except ValueError as error:
-            hint = f"; {error}" if isinstance(value, list | dict) else _number_hint(value)
-            raise WrongUse(f"{where}: {name}={value!r} must be {known[name].kind}{hint}") from None
-        for empty, nothing in _empty(name, fitted[name]):
-            raise WrongUse(f"{where}: {empty}={nothing} is empty; at least one value is needed")
-    return fitted
-
-
-def _empty(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The empty lists and dictionaries in a value, each with its name."""
-    if isinstance(value, list | dict):
-        if not value:
-            yield name, value
-        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _empty(f"{name}[{key!r}]", entry)
-
-
-def _number_hint(value: Any) -> str:
     try:
-        number = float(value) if isinstance(value, str) else None
-    except ValueError:
-        number = None
-    return "" if number is None else f"; in YAML write {yaml.safe_dump(number).split()[0]}"
+        return profiles.check(values, known)
+    except Refused as error:
+        name, reason, detail = error.name, error.reason, error.detail
+    said = {
+        "unknown": f"unknown parameter {name!r}; the known ones are\n{_listed(known)}",
+        "type": f"{name}={values[name]!r} must be {known[name].kind if name in known else ''}{detail}",
+        "empty": f"{detail} is empty; at least one value is needed",
+        "twice": detail,
+    }
+    raise WrongUse(f"{where}: {said[reason]}")
+
+
+def _listed(known: dict[str, Parameter]) -> str:
+    return "\n".join(map(str, known.values()))
 
 
 def assign(
@@ -264,7 +170,7 @@ def assign(
     """
     for name in given:
         if not any(name in known for known in notebooks.values()):
-            listed = "\n".join(f"{n}\n" + "\n".join(map(str, k.values())) for n, k in notebooks.items())
+            listed = "\n".join(f"{n}\n{_listed(k)}" for n, k in notebooks.items())
             raise WrongUse(f"P: unknown parameter {name!r}; the known ones are\n{listed}")
     return {
         name: profile[name] | check({k: v for k, v in given.items() if k in known}, known, f"P: {name}")

@@ -258,10 +258,9 @@ def sharpness_of_each(plan: Plan, store: Store, threshold: float) -> Told:
 # -------------------------------------------------------------------------------------------------
 # The exercises
 
-_DECAYING = {  # all variants of figure 7 with weight decay, at the laptop profile's fractions
-    name: list(experiments.LAPTOP_VARIANTS[name]) for name in ("AdamW, decay 1", "AdamW, decay to init")
-}
-_AT_80 = {name: [0.8] for name, fractions in experiments.LAPTOP_VARIANTS.items() if 0.8 in fractions}
+_VARIANTS = experiments.load_profile(PROFILE)["fig7_sharpness"]["fractions"]
+_DECAYING = {name: _VARIANTS[name] for name in ("AdamW, decay 1", "AdamW, decay to init")}
+_AT_80 = {name: [0.8] for name, fractions in _VARIANTS.items() if 0.8 in fractions}
 
 EXERCISES: dict[str, tuple[Exercise, ...]] = {
     "fig1_grokking_curves": (
