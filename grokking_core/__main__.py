@@ -12,13 +12,14 @@ import sys
 import types
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, redirect_stderr, redirect_stdout, suppress
 from dataclasses import fields
 from inspect import getsource
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import pandas as pd
 import torch
 
 import grokking_core
@@ -29,20 +30,32 @@ from grokking_core.records.store import KINDS, Store
 from grokking_core.runs.record import utc_now
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import CHOICES, Run
-from grokking_core.sweeps import estimate
-from grokking_core.sweeps.sweeping import Question, default_device
+from grokking_core.sweeps.estimate import Estimate, duration, expected
+from grokking_core.sweeps.progress import Forgiving
+from grokking_core.sweeps.trainer import default_device
 
 DONE, FAILED, WRONG_USE, STOPPED = range(4)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of a command line."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     warnings.formatwarning = lambda message, *_, **__: f"grokking: {message}\n"
-    if argv[:1] == ["bench"]:
-        from grokking_core import bench
+    _open_standard_streams()
+    out, err = Forgiving(sys.stdout), Forgiving(sys.stderr)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):  # pyright: ignore[reportArgumentType]
+            status = _run(argv)
+            out.flush()
+            if out.error and not isinstance(out.error, BrokenPipeError):
+                status = max(status, _tell(f"standard output cannot be written: {out.error}", FAILED))
+    finally:
+        for stream in (out, err):
+            if stream.error:
+                _silence(stream)
+    return status
 
-        return bench.main(argv[1:]) or DONE
+
+def _run(argv: Sequence[str] | None) -> int:
     args = parser().parse_args(argv)
     try:
         return args.command(args)
@@ -59,6 +72,19 @@ def _tell(error: object, status: int) -> int:
     return status
 
 
+def _open_standard_streams() -> None:
+    """Let no file that is opened later get the number of a standard stream that is closed."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+
+
+def _silence(stream: Forgiving) -> None:
+    """Have what is left in a stream that cannot be written go nowhere, when the interpreter ends."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 # -------------------------------------------------------------------------------------------------
 # Commands
 
@@ -67,8 +93,11 @@ def train(args: argparse.Namespace) -> int:
     """Train one configuration, print and draw its milestones."""
     values = {f.name: getattr(args, f.name) for f in fields(Run) if hasattr(args, f.name)}
     runs = [Run(**values, seed=seed) for seed in args.seeds]
+    runs = list(dict.fromkeys(runs))
     if args.plot:
         from grokking_core import plots  # an error now, not after training
+
+        _check_plot(args.plot)
     records = sweep(
         runs, args.steps, args.stop_at, minutes=args.minutes, device=args.device, fresh=args.fresh
     )
@@ -79,18 +108,37 @@ def train(args: argparse.Namespace) -> int:
     return _status(records)
 
 
+def _check_plot(path: Path) -> None:
+    """Raise `ValueError` if no picture can be written to a path; nothing that is there is changed."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix and path.suffix[1:].lower() not in known:
+        raise ValueError(f"plot={str(path)!r} must end with one of .{', .'.join(known)}")
+    there = path.exists()
+    try:
+        with open(path, "ab"):
+            pass
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise ValueError(f"plot={str(path)!r} cannot be written: {error.strerror or error}") from None
+
+
 def milestones(records: Records) -> str:
     """Steps to 95 % and 99 %, first and sustained, as a table; a dash where they were not reached."""
-    names = [f"{which} {share:.0%}" for which in ("train", "validation") for share in (0.95, 0.99)]
-    lines = [["seed", "followed", *names, "diverged"]]
-    for record in records:
-        line = [f"{record.run.seed}", f"{record.last_step:,}"]
-        for which in ("train", "validation"):
-            for share in (0.95, 0.99):
-                reached = (record.steps_to(share, which, sustained=held) for held in (False, True))
-                line.append(" / ".join("-" if step is None else f"{step:,}" for step in reached))
-        lines.append([*line, "-" if record.diverged_at is None else f"{record.diverged_at:,}"])
+    names = [
+        f"{side}_{share:.0%}".rstrip("%") for side in ("train", "validation") for share in export.THRESHOLDS
+    ]
+    lines = [["seed", "followed", *(name.replace("_", " ") + "%" for name in names), "diverged"]]
+    for row in export.milestones(records).to_dict("records"):
+        steps = [f"{_step(row[f'{name}_first'])} / {_step(row[f'{name}_sustained'])}" for name in names]
+        lines.append([f"{row['seed']}", _step(row["last_step"]), *steps, _step(row["diverged_at"])])
     return table(lines) + "\n(first step at or above / step from which it stays there; - : not reached)"
+
+
+def _step(step: Any) -> str:
+    return "-" if pd.isna(step) else f"{step:,}"
 
 
 def sweep_experiments(args: argparse.Namespace) -> int:
@@ -114,8 +162,8 @@ def sweep_experiments(args: argparse.Namespace) -> int:
         missing = len(plan.read().missing)
         print(f"{name}: {len(plan.runs) - missing} of {len(plan.runs)} runs on record")
     counts = Records.joined(parts)
-    told = f"{counts.n_read} read, {counts.n_trained} trained, {len(counts.missing)} missing"
-    print(f"{told}, {estimate.duration(monotonic() - started)}", flush=True)
+    message = f"{counts.n_read} read, {counts.n_trained} trained, {len(counts.missing)} missing"
+    print(f"{message}, {duration(monotonic() - started)}", flush=True)
     return max(map(_status, parts), key=(DONE, STOPPED, FAILED).index)
 
 
@@ -133,7 +181,7 @@ def _computed(part: Part, device: str | None) -> list[Run]:
     if lacking == {*part.runs}:
         training.check_precision(part.runs[0], torch.device(device))
     if lacking:
-        print(f"{len(lacking)} runs left out: {device} does not compute in their precision")
+        print(f"{len(lacking)} runs left out: {device} does not compute in their precision", flush=True)
     return [run for run in part.runs if run not in lacking]
 
 
@@ -159,11 +207,16 @@ def status(args: argparse.Namespace) -> int:
     store, device = Store(), args.device or default_device()
     names = args.experiments or list(experiments.EXPERIMENTS)
     profiles = [args.profile] if args.profile else ["smoke", "laptop", "paper"]
-    lines = [["experiment", "profile", "runs", "recorded", "under way", "missing", "time to go, at most"]]
+    lines = [["experiment", "profile", "runs", "recorded", "under way", "missing", "expected"]]
+    bases = dict[str, None]()
     for name in names:
         for profile in profiles:
-            lines.append([name, profile, *_progress(store, experiments.plan(name, profile), device)])
+            counts, estimate = _progress(store, experiments.plan(name, profile), device)
+            lines.append([name, profile, *counts, duration(estimate.seconds) if estimate else "-"])
+            bases |= {estimate.basis: None} if estimate else {}
     print(table(lines))
+    for basis in bases:
+        print(f"expected on {device} {basis}, if no run ends early; what checkpoints have is not counted")
     print(f"\n{store.folder}" + ("" if store.folder.is_dir() else " (not there yet)"))
     for kind, (count, size) in store.usage().items():
         print(f"  {kind}: {count}, {size / 1e6:.1f} MB")
@@ -171,22 +224,18 @@ def status(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _progress(store: Store, plan: Plan, device: str) -> list[str]:
-    """Runs, recorded, under way, missing, and the time that these take where the device computes them."""
-    left: dict[Run, int] = {}  # with the most steps that are asked of it
-    for part in plan.parts:
-        question = Question.of(part.steps, part.stop_at, keep=part.keep)
-        for run in part.runs:
-            if question.read(store, run) is None:
-                left[run] = max(left.get(run, 0), question.steps)
-    here = [run for run in left if run.precision in training.precisions(device)]
-    seconds = sum(
-        estimate.total([run for run in here if left[run] == steps], steps, device)
-        for steps in {left[run] for run in here}
-    )
-    under_way = sum(store.path(run, "checkpoint").exists() for run in left)
-    counts = (len(plan.runs), len(plan.runs) - len(left), under_way, len(left) - under_way)
-    return [*map(str, counts), estimate.duration(seconds) if here else "-"]
+def _progress(store: Store, plan: Plan, device: str) -> tuple[list[str], Estimate | None]:
+    """Runs, recorded, under way, missing; and how long these take where the device computes them."""
+    found = plan.read(store)
+    left = {
+        run: max(1, steps - store.checkpoint_step(run))
+        for run, steps in found.missing_steps.items()
+        if run.precision in training.precisions(device)
+    }
+    n_missing = len(found.missing)
+    under_way = sum(store.checkpoint_step(run) > 0 for run in found.missing)
+    counts = (len(plan.runs), len(plan.runs) - n_missing, under_way, n_missing - under_way)
+    return [*map(str, counts)], expected(left, store, device) if left else None
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -225,11 +274,22 @@ def clean(args: argparse.Namespace) -> int:
     kinds = {"checkpoint", "unfinished"} | ({"set aside"} if args.set_aside else set())
     freed = count = 0
     for entry in list(Store().entries()):
-        young = entry.kind == "unfinished" and entry.path.stat().st_mtime > time() - 3600
+        young = entry.kind == "unfinished" and entry.modified > time() - 3600
         if entry.kind in kinds and not young:
             entry.path.unlink(missing_ok=True)
             count, freed = count + 1, freed + entry.size
     print(f"removed {count} files, {freed / 1e6:.1f} MB")
+    return DONE
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Measure the speed of training on this machine."""
+    from grokking_core import bench
+
+    text = bench.report(
+        args.device, args.precision, args.widths, args.rounds, as_json=args.json, output=args.output
+    )
+    print(text)
     return DONE
 
 
@@ -279,7 +339,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--weights", action="store_true", help="copy kept weights beside it")
     p = _command(commands, "clean", clean)
     p.add_argument("--set-aside", action="store_true", help="damaged files that were set aside as well")
-    commands.add_parser("bench", help="Measure the speed of training on this machine.", add_help=False)
+    p = _command(commands, "bench", bench)
+    p.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    p.add_argument("--output", metavar="FILE", help="also write the JSON to a file")
+    p.add_argument("--device", default=default_device(), help="(default: %(default)s)")
+    p.add_argument("--precision", choices=("fp32", "tf32"), default="fp32")
+    p.add_argument("--widths", type=int, nargs="+", metavar="R", help="runs trained at a time")
+    p.add_argument("--rounds", type=int, default=5, help="times that everything is measured (5)")
     return top
 
 
@@ -325,9 +391,9 @@ def _train_options(p: argparse.ArgumentParser) -> None:
         if f.name == "betas":
             option = {"type": float, "nargs": 2, "metavar": ("BETA1", "BETA2")}
         option |= {"required": True} if f.name == "operation" else {"default": argparse.SUPPRESS}
-        told = comments.get(f.name) or ", ".join(CHOICES[f.name])
-        told += "" if f.name == "operation" else f" (default: {f.default})"
-        option["help"] = told.replace("%", "%%")
+        text = comments.get(f.name) or ", ".join(CHOICES[f.name])
+        text += "" if f.name == "operation" else f" (default: {f.default})"
+        option["help"] = text.replace("%", "%%")
         group.add_argument(f"--{f.name.replace('_', '-')}", **option)
 
 

@@ -6,7 +6,6 @@ measured at the same time. `benchmarks/README.md` says how to read the result.
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import resource
@@ -265,24 +264,29 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join([head, *(f"{name:<22}{number:>10} {unit}" for name, number, unit in lines)])
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`grokking bench`: print the table, or JSON; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="grokking bench", description="Measure the engine on this machine.")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--output", metavar="FILE", help="also write the JSON to a file")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--precision", choices=("fp32", "tf32"), default="fp32")
-    parser.add_argument("--widths", type=int, nargs="+", metavar="R", help="runs trained at a time")
-    parser.add_argument("--rounds", type=int, default=5, help="times that everything is measured (5)")
-    options = parser.parse_args(arguments)
-    device = torch.device(options.device)
-    devices.check_precision(replace(PAPER, precision=options.precision), device)
-    widths = options.widths or ([1, 16, 64, 128] if device.type == "cuda" else [1, 2, 4, 8])
-    if options.rounds < 1 or min(widths) < 1:
-        parser.error("--rounds and --widths must be at least 1")
-    result = measure(device, options.precision, widths, options.rounds)
-    print(json.dumps(result, indent=2) if options.json else table(result))
-    if options.output:
-        Path(options.output).parent.mkdir(parents=True, exist_ok=True)
-        Path(options.output).write_text(json.dumps(result, indent=2) + "\n")
-    return 0
+def report(
+    device: str,
+    precision: Precision,
+    widths: Sequence[int] | None,
+    rounds: int,
+    *,
+    as_json: bool = False,
+    output: str | None = None,
+) -> str:
+    """What `grokking bench` prints: the table, or JSON, which also goes into the file `output`.
+
+    Raises
+    ------
+    ValueError
+        If `rounds` or a width is below 1, or the device has not the precision.
+    """
+    on = torch.device(device)
+    devices.check_precision(replace(PAPER, precision=precision), on)
+    widths = widths or ([1, 16, 64, 128] if on.type == "cuda" else [1, 2, 4, 8])
+    if rounds < 1 or min(widths) < 1:
+        raise ValueError("--rounds and --widths must be at least 1")
+    result = measure(on, precision, widths, rounds)
+    if output:
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+        Path(output).write_text(json.dumps(result, indent=2) + "\n")
+    return json.dumps(result, indent=2) if as_json else table(result)

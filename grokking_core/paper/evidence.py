@@ -16,11 +16,10 @@ import pandas as pd
 from grokking_core import data, measures
 from grokking_core.measures import Estimate, Needed
 from grokking_core.runs import words
-from grokking_core.runs.record import Record
+from grokking_core.runs.record import LEARNED, Record
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
 
-LEARNED = 0.99  # accuracy that counts as learned, the paper's own
 UNMIRRORED = 0.9  # of a symmetric operation's unmirrored pairs: runs end at 99 % of all pairs
 BUDGET = 100_000  # updates, of the paper's figure 2
 UNKNOWN = Needed(None, None)

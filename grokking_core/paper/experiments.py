@@ -284,14 +284,14 @@ def variant_of(run: Run) -> str:
     ValueError
         If it is none of `VARIANTS`.
     """
-    for label, fields in VARIANTS.items():
-        plain = Run(operation=run.operation, p=run.p, n=run.n, train_fraction=run.train_fraction, **fields)
+    for label, setting in VARIANTS.items():
+        plain = Run(operation=run.operation, p=run.p, n=run.n, train_fraction=run.train_fraction, **setting)
         if all(getattr(run, name) == getattr(plain, name) for name in _OPTIMIZER_FIELDS):
             return label
     raise ValueError(f"{run} has an optimizer that is none of {', '.join(VARIANTS)}")
 
 
-_OPTIMIZER_FIELDS = tuple(dict.fromkeys(name for fields in VARIANTS.values() for name in fields))
+_OPTIMIZER_FIELDS = tuple(dict.fromkeys(name for setting in VARIANTS.values() for name in setting))
 
 
 def frame_steps(steps: int, n_frames: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,10 @@ from grokking_core.paper.plans import Plan
 from grokking_core.records import shipped as packs
 from grokking_core.records.files import Damaged, Meta, StoreError
 from grokking_core.records.store import Store, record_parts
-from grokking_core.runs import schedule
 from grokking_core.runs.keys import key_of
-from grokking_core.runs.record import KEPT, Arrays, Record
+from grokking_core.runs.record import KEPT, LEARNED, Arrays, Record
 
-THRESHOLDS = (0.95, 0.99)
+THRESHOLDS = (0.95, LEARNED)
 SIDES = ("train", "validation", "unmirrored")
 
 
@@ -106,15 +106,14 @@ def pack(store: Store, path: Path, plans: Sequence[Plan], *, weights: bool = Fal
 
 
 def _own(own: Store, plans: Sequence[Plan]) -> Iterator[Record]:
+    """The records that answer the plans' parts, with what is kept of their ends where that is there."""
     if not plans:
         yield from own.records()
     for part in (part for plan in plans for part in plan.parts):
-        last = schedule.last_step(part.steps)
-        for run in dict.fromkeys(part.runs):
-            record = own.answer(run, last, part.stop_at, keep=_small(part.keep))
-            record = record or own.answer(run, last, part.stop_at)
-            if record:
-                yield record
+        found = Plan((replace(part, keep=tuple(_small(part.keep))),)).read(own, fresh=False)
+        yield from found
+        if found.missing:
+            yield from Plan((replace(part, runs=tuple(found.missing), keep=()),)).read(own, fresh=False)
 
 
 def _pack_kept(own: Store, path: Path, records: Sequence[Record]) -> int:

@@ -12,19 +12,24 @@ from grokking_core.records.store import Store
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
+from grokking_core.sweeps.question import Question
+from grokking_core.sweeps.reading import Reading
 from grokking_core.sweeps.sweeping import sweep
-from grokking_core.sweeps.work import Question, Work
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Runs of which the same is asked."""
+    """Runs of which the same is asked; one that is named twice counts once."""
 
     runs: tuple[Run, ...]
     steps: int  # optimizer updates
     stop_at: float | None = None  # validation accuracy in (0, 1] that ends a run
-    keep: tuple[str, ...] = ()  # names in kept.KEPT: what the records must have of the end
-    goes_on: bool = False  # later parts follow these runs further: what that takes is kept
+    keep: tuple[str, ...] = ()  # names in record.KEPT: what the records must have of the end
+    goes_on: bool = False  # later parts follow these runs further: their checkpoints stay
+
+    def __post_init__(self) -> None:
+        """Take every run once: a seed, or a share, named twice is no second sample."""
+        object.__setattr__(self, "runs", tuple(dict.fromkeys(self.runs)))
 
 
 @dataclass(frozen=True)
@@ -52,22 +57,33 @@ class Plan:
             for part in self.parts
         )
 
-    def read(self, store: Store | str | os.PathLike[str] | None = None, since: str = "") -> Records:
+    def read(
+        self,
+        store: Store | str | os.PathLike[str] | None = None,
+        trained_since: str = "",
+        fresh: bool | None = None,
+    ) -> Records:
         """What is on record of it; the other runs are in `missing`. Nothing is trained.
 
-        Runs from a date on (`since`: UTC, ISO 8601) count as trained.
+        Parameters
+        ----------
+        store : Store or path, optional
+            By default the user's own and the shipped records.
+        trained_since : str
+            Runs from this date on (UTC, ISO 8601) count as trained.
+        fresh : bool, optional
+            As for `sweep`; False: records of any date count.
         """
         store = store if isinstance(store, Store) else Store(store)
         parts = []
         for part in self.parts:
-            work = Work(Question.of(part.steps, part.stop_at, keep=part.keep), store, "cpu", progress=False)
-            work.read(part.runs)
-            parts.append(work.records(part.runs, seconds=0.0))
+            reading = Reading(Question.of(part.steps, part.stop_at, keep=part.keep, fresh=fresh), store)
+            reading.read(part.runs)
+            parts.append(reading.records(part.runs))
         records = self._joined(parts)
-        if since:
-            records.trained |= {
-                key_of(r.run) for r in records if r.provenance["date"] >= since
-            } & records.read
+        if trained_since:
+            new = {key_of(r.run) for r in records if r.provenance["date"] >= trained_since}
+            records.trained |= new & records.read
             records.read -= records.trained
         return records
 

@@ -18,15 +18,11 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from grokking_core.runs.keys import canonical
 from grokking_core.runs.record import Arrays
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 FORMAT = 1  # of the files, raised when older code could not read them
 POLL_SECONDS = 0.2  # between two looks at a lock that another process holds
@@ -86,6 +82,17 @@ def from_bytes(content: bytes) -> tuple[Meta, Arrays]:
     return meta, arrays
 
 
+def header(path: Path) -> Meta:
+    """What a file says of itself, nothing of it checked; empty where there is none or it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            meta = json.loads(json.loads(file.read(min(length, 10**8)))["__metadata__"]["meta"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
 def check_format(meta: Meta) -> None:
     """Raise `Damaged` for a format that this version does not read."""
     if meta.get("format") != FORMAT:
@@ -138,7 +145,7 @@ def read(path: Path) -> tuple[Meta, Arrays] | None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, stop: Callable[[], bool], told: Callable[[], None]) -> Iterator[bool]:
+def locked(path: Path, stop: Callable[[], bool], waits: Callable[[], None]) -> Iterator[bool]:
     """Hold the lock of a file, which one process holds at a time; gives whether it had to be waited for.
 
     It is done without where there are no such locks, or no such file can be made, and once `stop` says so.
@@ -148,37 +155,26 @@ def locked(path: Path, stop: Callable[[], bool], told: Callable[[], None]) -> It
     ----------
     stop : callable
         Asked while waiting; once it says true, waiting ends.
-    told : callable
+    waits : callable
         Called once, if another process holds the lock.
     """
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError:
-        handle = None
-    waited = False
-    try:
-        while handle is not None and _is_held(handle) and not stop():
+    lock, waited = FileLock(path), False
+    while not stop():
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
             if not waited:
-                told()
+                waits()
             waited = True
             time.sleep(POLL_SECONDS)
+        except OSError:  # a file system without locks
+            break
+        else:
+            break
+    try:
         yield waited
     finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def _is_held(handle: int) -> bool:
-    """Whether another process holds the lock of an open file; if not, this one does from now on."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without such locks
-        return False
-    return False
+        lock.release()
 
 
 def set_aside(path: Path, why: str, seen: os.stat_result | None = None) -> None:

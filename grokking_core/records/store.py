@@ -2,11 +2,12 @@
 
 A record is found by its key: a hash of every field of `Run` that decides the trajectory and of
 `NUMERICS`. A user's own records are single files in a folder of theirs; the shipped ones are packed
-(see `packs`). What a user has trained wins over what was shipped, where it answers the question.
+(see `shipped`). What a user has trained wins over what was shipped, where it answers the question.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -15,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ class Entry:
 
     path: Path
     kind: str
-    size: int
+    size: int  # bytes
+    modified: float = 0.0  # seconds since 1970
     trouble: str | None = None
 
 
@@ -198,8 +200,8 @@ class Store:
 
     # -- checkpoints --------------------------------------------------------------------------------
 
-    def keep(self, trajectory: Trajectory) -> None:
-        """Keep what a run under way needs to go on, in the place of what was kept before.
+    def write_checkpoint(self, trajectory: Trajectory) -> None:
+        """Write what a run under way needs to go on, in the place of its checkpoint before.
 
         Raises
         ------
@@ -214,7 +216,7 @@ class Store:
         files.write(self.path(trajectory.run, "checkpoint"), files.to_bytes(meta, arrays))
 
     def checkpoint(self, run: Run, since: str = "") -> Trajectory | None:
-        """A run under way as it was last kept; None without a checkpoint, or an older one."""
+        """A run as its checkpoint has it; None without one, or where it is from before a date."""
         held = self._read(self.path(run, "checkpoint"), run, "checkpoint")
         if held is None or held[0]["date"] < since:
             return None
@@ -223,6 +225,11 @@ class Store:
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         evaluation = meta.get("evaluation", 1)
         return Trajectory(run, meta["step"], rows, meta["seconds"], tensors, evaluation)
+
+    def checkpoint_step(self, run: Run) -> int:
+        """Updates that a run's checkpoint has behind it, by the file's header alone; 0 without one."""
+        meta = files.header(self.path(run, "checkpoint"))
+        return int(meta.get("step", 0)) if meta.get("kind") == "checkpoint" else 0
 
     def forget(self, run: Run) -> None:
         """Remove a run's checkpoint, if there is one."""
@@ -243,9 +250,10 @@ class Store:
             if path.name.startswith("."):
                 kind = "unfinished" if path.name.endswith((".tmp", ".going")) else "hidden"
             try:
-                yield Entry(path, kind, path.stat().st_size)
-            except FileNotFoundError:
+                found = path.stat()
+            except FileNotFoundError:  # another process was faster
                 continue
+            yield Entry(path, kind, found.st_size, found.st_mtime)
 
     def usage(self) -> dict[str, tuple[int, int]]:
         """Files and bytes of each kind."""
@@ -265,7 +273,7 @@ class Store:
         for kind, paths in (("pack", packed.paths), ("kept pack", packed.kept_paths)):
             for path in paths(self.shipped):
                 for trouble in packed.troubles(path) or [None]:
-                    yield Entry(path, kind, path.stat().st_size, trouble)
+                    yield Entry(path, kind, path.stat().st_size, trouble=trouble)
 
     def records(self) -> Iterator[Record]:
         """Every readable record of this version, the user's and the shipped ones, the longest of a run."""
@@ -279,6 +287,19 @@ class Store:
             if key not in best or record.last_step > best[key].last_step:
                 best[key] = record
         yield from best.values()
+
+    def newest(self, n: int = 100, *, own: bool = True) -> Iterator[Record]:
+        """The user's own records that were written last, or shipped ones; what cannot be read is left out."""
+        if own:
+            entries = sorted(self.entries(), key=lambda entry: entry.modified, reverse=True)
+            paths = islice((entry.path for entry in entries if entry.kind == "record"), n)
+            found = (self._read(path) for path in paths)
+        else:
+            found = (pack.get(key) for pack in self.packs for key in pack.rows)
+        for held in found:
+            if held is not None:
+                with contextlib.suppress(TypeError, ValueError):  # of another version
+                    yield record_from(*held)
 
     def _all(self) -> Iterator[tuple[str, tuple[Meta, Arrays]]]:
         for entry in self.entries():

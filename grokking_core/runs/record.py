@@ -30,6 +30,7 @@ COLUMNS = (
     "unmirrored_accuracy",  # of validation equations (x, y) whose mirror (y, x) is not in training
     "weight_norm",  # Euclidean norm of all parameters
 )
+LEARNED = 0.99  # accuracy that counts as learned, the paper's own
 # What can be kept of a run's end, as `weights.ends` computes it; the names are part of files' names.
 KEPT = ("weights", "output_rows", "answers", "frame", "sharpness")
 

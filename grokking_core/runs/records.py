@@ -21,6 +21,8 @@ class Records(list[Record]):
         Keys of the runs that were on record, and of those that were trained for this.
     missing : list of Run
         Runs that the time limit left without an answer; their records are not in the list.
+    missing_steps : dict
+        By run that is missing, the most updates that are asked of it.
     unwritten : list of Record
         Those of them that could not be written to the records folder.
     seconds : float
@@ -33,6 +35,7 @@ class Records(list[Record]):
         self.read: set[str] = set()
         self.trained: set[str] = set()
         self.missing: list[Run] = []
+        self.missing_steps: dict[Run, int] = {}
         self.unwritten: list[Record] = []
         self.seconds = 0.0
 
@@ -46,6 +49,8 @@ class Records(list[Record]):
         parts = list(parts)
         whole = cls((record for part in parts for record in part), asked=(a for p in parts for a in p.asked))
         whole.missing = list(dict.fromkeys(run for part in parts for run in part.missing))
+        for run, steps in (item for part in parts for item in part.missing_steps.items()):
+            whole.missing_steps[run] = max(steps, whole.missing_steps.get(run, 0))
         missing = {key_of(run) for run in whole.missing}
         whole.trained = set[str]().union(*(part.trained for part in parts)) - missing
         whole.read = set[str]().union(*(part.read for part in parts)) - missing - whole.trained

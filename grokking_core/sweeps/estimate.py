@@ -1,35 +1,112 @@
-"""How long training will take, measured on this machine before it begins."""
+"""How long training is expected to take: by the records that such a device has left, or by a measurement."""
 
 from __future__ import annotations
 
 import math
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 
 from grokking_core import training
-from grokking_core.model import networks as ensemble
-from grokking_core.runs import record
+from grokking_core.model import networks
+from grokking_core.records.store import Store
+from grokking_core.runs import record as records
+from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
+from grokking_core.sweeps.progress import say
+from grokking_core.sweeps.reading import Reading
 
 LONG = 120.0  # seconds from which a sweep says beforehand what it will take
 OVERHEAD, SPEED = 1.5e-3, 2.5e10  # seconds an update, operations a second: one core, roughly
+ENOUGH = 200  # updates of a record from which its speed tells something
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An expectation, and what it rests on."""
+
+    seconds: float
+    basis: str
+
+    def __str__(self) -> str:
+        return f"about {duration(self.seconds)}, {self.basis}"
 
 
 def work(run: Run) -> float:
     """Seconds of an update on one CPU core, by a rough count of its operations."""
-    weights = ensemble.Layout(run).n - 2 * run.n_elements * run.d_model
+    weights = networks.Layout(run).n - 2 * run.n_elements * run.d_model
     rows = run.effective_batch_size + run.n_elements
-    return OVERHEAD + 6 * rows * max(weights, run.d_model**2) / SPEED
+    operations = 6 * rows * max(weights, run.d_model**2)
+    return OVERHEAD + operations / SPEED * (2 if run.precision == "fp64" else 1)
+
+
+def expected(left: Mapping[Run, int], store: Store, device: str, n_devices: int = 1) -> Estimate:
+    """What training takes.
+
+    Parameters
+    ----------
+    left : mapping from Run to int
+        Updates that are still to be made of each run.
+    store : Store
+        Whose records say how fast such a device was.
+    device : str
+        Such as "cpu" or "cuda:0".
+    n_devices : int
+        How many of these train at once.
+    """
+    pace, basis = _pace(left, store, device)
+    costs = [steps * pace(run) for run, steps in left.items()]
+    lanes = n_devices * (1 if device.startswith("cuda") else torch.get_num_threads())
+    longest = 0.0 if device.startswith("cuda") else max(costs, default=0.0)  # one core trains a run
+    return Estimate(max(sum(costs) / lanes, longest), basis)
+
+
+class _Pace:
+    """Seconds of a core, or of a GPU shared by many runs, that an update of a run takes."""
+
+    def __init__(self, seen: Mapping[Run, float]):
+        self.groups: dict[object, float] = {}  # the best of each
+        self.others = sorted((work(run), seconds / work(run)) for run, seconds in seen.items())
+        for run, seconds in seen.items():
+            key = training.group_key(run)
+            self.groups[key] = min(seconds, self.groups.get(key, math.inf))
+
+    def __call__(self, run: Run) -> float:
+        if known := self.groups.get(training.group_key(run)):
+            return known
+        cost = work(run)
+        nearest = min(abs(math.log(cost / other)) for other, _ in self.others)
+        return cost * min(ratio for other, ratio in self.others if abs(math.log(cost / other)) <= nearest)
+
+
+def _pace(left: Mapping[Run, int], store: Store, device: str) -> tuple[_Pace, str]:
+    """The pace of a device, by the user's own records, else shipped ones, else measured; and the basis."""
+    name = records.origin(device, "fp32", 0.0)["device"]
+    for own, of in ((True, "own"), (False, "shipped")):
+        seen: dict[Run, float] = {}
+        for record in store.newest(own=own):
+            if record.provenance.get("device") == name and (seconds := seconds_an_update(record)):
+                seen[record.run] = min(seconds, seen.get(record.run, math.inf))
+        if seen:
+            return _Pace(seen), f"by the best speeds of {len(seen)} {of} records ({name})"
+    costliest = max(left, key=work)
+    lanes = 1 if device.startswith("cuda") else torch.get_num_threads()
+    return _Pace({costliest: measured(costliest, device) * lanes}), "measured here for a second"
+
+
+def seconds_an_update(record: Record) -> float | None:
+    """What an update of a record took; None where it is too short to tell."""
+    seconds = record.provenance.get("seconds") or 0.0
+    return seconds / record.last_step if record.last_step >= ENOUGH and seconds > 0 else None
 
 
 def measured(run: Run, device: str, seconds: float = 1.0) -> float:
     """Seconds an update of a run takes this device, with as many runs at a time as it trains best."""
     begun: list[float] = []
-    row = (1000, *[0.0] * (len(record.COLUMNS) - 1))  # from here no evaluation is near
+    row = (1000, *[0.0] * (len(records.COLUMNS) - 1))  # from here no evaluation is near
     width = training.default_width(torch.device(device))
     probes = [Trajectory(run, step=1000, rows=[row]) for _ in range(width)]
 
@@ -43,25 +120,27 @@ def measured(run: Run, device: str, seconds: float = 1.0) -> float:
     return (time.monotonic() - begun[0]) / max(1, updates)
 
 
-def total(runs: Sequence[Run], steps: int, device: str) -> float:
-    """Seconds that training the runs for `steps` takes at most, by the measure of the costliest."""
-    costs = [work(run) for run in runs]
-    costliest = runs[max(range(len(runs)), key=costs.__getitem__)]
-    return steps * sum(costs) * measured(costliest, device) / max(costs)
+def steps_left(runs: Iterable[Run], steps: int, store: Store) -> dict[Run, int]:
+    """Updates that are still to be made of each run, from its checkpoint on."""
+    return {run: max(1, steps - store.checkpoint_step(run)) for run in runs}
 
 
-def announce(runs: Sequence[Run], steps: int, device: str, n_devices: int = 1) -> None:
-    """Print what a long sweep will take on devices like this, before it begins; nothing for a short one."""
-    if steps * sum(map(work, runs)) < LONG / 4:
-        return
-    seconds = total(runs, steps, device) / n_devices
-    if seconds < LONG:
-        return
-    n = len(runs) * steps
-    told = f"{len(runs)} runs are to be trained, {n:.3g} run-steps in all at {n / seconds:,.0f} a second here"
-    told += f" ({n_devices} x {device}): at most {duration(seconds)}."
-    told += " Fewer points: `make book PROFILE=laptop` or `smoke`, or `--profile`. What is trained is kept."
-    print(told, file=sys.stderr, flush=True)
+def announce(reading: Reading, device: str, n_devices: int = 1) -> None:
+    """Print what a long sweep is expected to take, before it begins; nothing for a short one."""
+    try:
+        left = steps_left(reading.left.values(), reading.question.steps, reading.store)
+        n = sum(left.values())
+        if sum(steps * work(run) for run, steps in left.items()) < LONG / 4:
+            return None
+        estimate = expected(left, reading.store, device, n_devices)
+    except Exception as error:  # an estimate stops nothing
+        return say(f"how long it takes is not known: {error}")
+    if estimate.seconds >= LONG:
+        message = f"{len(left)} runs are to be trained, {n:.3g} run-steps on {n_devices} x {device}:"
+        message += f" {estimate}" + "; less where runs end early" * (reading.question.stop_at is not None)
+        message += ". Fewer points: `make book PROFILE=laptop` or `smoke`, or `--profile`."
+        say(f"{message} What is trained stays.")
+    return None
 
 
 def duration(seconds: float) -> str:

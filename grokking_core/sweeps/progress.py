@@ -1,4 +1,4 @@
-"""What a sweep shows while it trains, and how it is told to stop."""
+"""What a sweep shows while it trains, and what makes it stop."""
 
 from __future__ import annotations
 
@@ -6,17 +6,63 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from grokking_core.runs.keys import key_of
-from grokking_core.runs.record import Record
+from grokking_core.runs.record import LEARNED, Record
+from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
 
-GROKKED = 0.99  # validation accuracy, of the bar's count
+# What ends a process politely. The first two always stop a sweep: a shell may have had them ignored.
+ALWAYS = ("SIGINT", "SIGTERM")
+POLITE = (*ALWAYS, "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU", "SIGPWR", "SIGBREAK")
+
+
+class Forgiving:
+    """A stream of text that may be full, closed or without a reader: what cannot be written is lost.
+
+    Attributes
+    ----------
+    error : Exception or None
+        The first thing that could not be written.
+    """
+
+    def __init__(self, stream: TextIO | None):
+        self.stream, self.error = stream, None
+
+    def write(self, text: str) -> int:
+        """Write if possible; the number of characters."""
+        self._try("write", text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if possible."""
+        self._try("flush")
+
+    def _try(self, what: str, *arguments: str) -> None:
+        try:
+            if self.stream is not None:
+                getattr(self.stream, what)(*arguments)
+        except (OSError, ValueError) as error:  # ValueError: closed, or no such letter in the encoding
+            self.error = self.error or error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def say(message: str) -> None:
+    """Print a line to standard error, where that is possible."""
+    print(message, file=Forgiving(sys.stderr), flush=True)  # pyright: ignore[reportArgumentType]
+
+
+def looked_through(runs: Iterable[Run], what: str, disable: bool) -> Iterable[Run]:
+    """The runs, with a bar if it takes long."""
+    file: Any = Forgiving(sys.stderr)
+    return tqdm(list(runs), desc=what, disable=disable, leave=False, delay=2.0, file=file)
 
 
 class Bar:
@@ -24,6 +70,7 @@ class Bar:
 
     def __init__(self, n_left: int, steps: int, disable: bool):
         self.steps, self.step = steps, dict[str, int]()
+        file: Any = Forgiving(sys.stderr)
         self.bar = tqdm(
             total=n_left * steps,
             unit=" run-steps",
@@ -31,7 +78,7 @@ class Bar:
             disable=disable,
             leave=False,
             mininterval=0.5,
-            file=sys.stderr,
+            file=file,
             bar_format="{desc} |{bar:16}| {percentage:3.0f} %, {rate_fmt}, {elapsed} < {remaining}",
         )
 
@@ -65,7 +112,7 @@ class Bar:
         """Say how many runs are read, trained and left, and how many of them grokked."""
         if self.bar.disable:
             return
-        grokked = sum(r.steps_to(GROKKED, "validation") is not None for r in answers)
+        grokked = sum(r.steps_to(LEARNED, "validation") is not None for r in answers)
         message = f"read {n_read}, trained {len(answers) - n_read}, left {n_left}, grokked {grokked}"
         self.bar.set_description_str(message)
 
@@ -75,7 +122,10 @@ class Bar:
 
 
 class Stop:
-    """Whether to stop: the time is over, or Ctrl-C or SIGTERM has come. A second one stops at once."""
+    """Whether to stop: the time is over, or a signal that ends processes came. A second one stops at once.
+
+    Of these signals, Ctrl-C and SIGTERM always stop a sweep, the others where nobody handles or ignores them.
+    """
 
     def __init__(self, minutes: float | None):
         self.deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
@@ -88,7 +138,7 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in polite_signals():
                 self.before[number] = signal.signal(number, self._received)
         return self
 
@@ -100,3 +150,13 @@ class Stop:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
+
+
+def polite_signals() -> list[int]:
+    """The signals that are to stop a sweep in this process."""
+    numbers = {name: getattr(signal, name) for name in POLITE if hasattr(signal, name)}
+    return [
+        number
+        for name, number in numbers.items()
+        if name in ALWAYS or signal.getsignal(number) is signal.SIG_DFL
+    ]

@@ -14,7 +14,10 @@ from grokking_core.records.store import Store
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
 from grokking_core.sweeps.progress import Stop
-from grokking_core.sweeps.work import Question, Work, default_device
+from grokking_core.sweeps.question import Question
+from grokking_core.sweeps.reading import Reading
+from grokking_core.sweeps.trainer import Options, Trainer
+from grokking_core.sweeps.writing import Writing
 
 
 class Stopped(KeyboardInterrupt):
@@ -59,7 +62,7 @@ def sweep(
         Validation accuracy in (0, 1] at which a run ends early.
     keep : sequence of str
         What of the end is in `Record.kept`: "weights", "output_rows", "answers", "frame" or "sharpness",
-        as `kept.KEPT` defines them. Weights on record are enough to compute the others.
+        as `record.KEPT` lists them. Weights on record are enough to compute the others.
     keep_checkpoints : bool
         Whether a run that has ended can be followed further later without starting again.
     minutes : float, optional
@@ -96,22 +99,26 @@ def sweep(
         After Ctrl-C or SIGTERM, with everything kept.
     """
     started, runs = time.monotonic(), list(runs)
-    where, device = None if device is None else str(device), str(device or default_device())
-    _check(runs, stop_at, minutes, device if executor is None else None)
+    options = Options(
+        device=None if device is None else str(device),
+        width=width,
+        checkpoint_seconds=checkpoint_seconds,
+        progress=progress,
+    )
+    _check(runs, stop_at, minutes, options.trains_on if executor is None else None)
     store = store if isinstance(store, Store) else Store(store)
     question = Question.of(steps, stop_at, keep=keep, keep_checkpoints=keep_checkpoints, fresh=fresh)
-    work = Work(question, store, device, progress, must_write=unwritten == "raise")
-    work.read(runs)
-    training = {"width": width, "checkpoint_seconds": checkpoint_seconds}
+    reading, writing = Reading(question, store), Writing(question, store, must_write=unwritten == "raise")
+    reading.read(runs)
     with Stop(minutes) as stop:
         if executor is None:
-            work.compute(work.left.values(), stop)
-            work.train_in_turn(stop, **training)
-        elif work.left:
+            Trainer(reading, writing, options).train_in_turn(stop)
+        elif reading.left:
             from grokking_core.sweeps import workers
 
-            workers.train(work, executor, stop, device=where, **training)
-    records = work.records(runs, time.monotonic() - started)
+            workers.train(reading, writing, options, executor, stop)
+    records = reading.records(runs, time.monotonic() - started)
+    records.unwritten = writing.unwritten
     if stop.signal is not None:
         done = f"{len(records)} of {len(runs)} runs are on record in {store.folder}"
         raise Stopped(f"stopped; {done}, the others go on from their checkpoints", records)

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -35,8 +35,13 @@ from grokking_core.records.store import Store
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
-from grokking_core.sweeps.progress import Stop
-from grokking_core.sweeps.work import Question, Work, default_device, groups
+from grokking_core.sweeps import estimate
+from grokking_core.sweeps.progress import Bar, Stop
+from grokking_core.sweeps.question import Question
+from grokking_core.sweeps.reading import Reading
+from grokking_core.sweeps.trainer import Options, Trainer, default_device, groups
+from grokking_core.sweeps.writing import Writing
+from grokking_core.weights import ends
 
 MOST_ATTEMPTS = 4  # at a task whose worker dies
 POLL_SECONDS = 1.0
@@ -53,9 +58,7 @@ class Task:
     folder: str  # of the records
     shipped: str
     going: str  # the file whose absence says: stop
-    device: str | None  # None: the worker's best
-    width: int | None
-    checkpoint_seconds: float | None
+    options: Options  # a device that is not named is the worker's best
     attempt: int = 1
 
 
@@ -65,21 +68,20 @@ class Report:
 
     records: tuple[Record, ...]  # the answers, so that a slow file system does not hide them
     read: frozenset[str]  # keys of those of them that others had trained meanwhile
-    complaint: str  # why something could not be written, or nothing
+    problem: str  # what could not be written, and why; or nothing
 
 
 def perform(task: Task) -> Report:
     """Do a task; this runs in the worker."""
-    stop = Gone(Path(task.going))
-    device = task.device or default_device()
-    work = Work(task.question, Store(task.folder, task.shipped), device, progress=False)
-    work.read(task.runs)
-    if work.left and not stop():
-        work.check()
-        work.begin()
-        work.train(stop, task.width, task.checkpoint_seconds)
+    stop, store = Gone(Path(task.going)), Store(task.folder, task.shipped)
+    reading, writing = Reading(task.question, store), Writing(task.question, store)
+    reading.read(task.runs)
+    if reading.left and not stop():
+        trainer = Trainer(reading, writing, task.options)
+        trainer.check()
+        trainer.train(stop)
     return Report(
-        records=tuple(work.answers.values()), read=frozenset(work.was_read), complaint=work.complaint
+        records=tuple(reading.answers.values()), read=frozenset(reading.was_read), problem=writing.problem
     )
 
 
@@ -97,15 +99,7 @@ class Gone:
         return self.gone or ORPHANED.is_set()
 
 
-def train(
-    work: Work,
-    executor: Executor,
-    stop: Stop,
-    *,
-    device: str | None,
-    width: int | None,
-    checkpoint_seconds: float | None,
-) -> None:
+def train(reading: Reading, writing: Writing, options: Options, executor: Executor, stop: Stop) -> None:
     """Have the executor's workers train what is left.
 
     Raises
@@ -115,28 +109,7 @@ def train(
     StoreError
         If the records folder cannot be written.
     """
-    n_devices = getattr(executor, "n_devices", 0)
-    work.check(n_devices)
-    work.begin(n_devices)
-    going = work.store.folder.absolute() / f".{os.getpid()}-{time.time_ns()}.going"
-    files.write(going, b"")
-    form = Task(
-        runs=(),
-        question=work.question,
-        folder=str(work.store.folder.absolute()),
-        shipped=str(work.store.shipped.absolute()),
-        going=str(going),
-        device=device,
-        width=width,
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    chunks = [chunk for group in groups(work.left.values()) for chunk in chunked(group, width)]
-    try:
-        _conduct(work, executor, stop, [replace(form, runs=tuple(chunk)) for chunk in chunks])
-    finally:
-        going.unlink(missing_ok=True)
-        work.bar.close()
-        work.write_again()
+    Conductor(reading, writing, options, executor, stop).conduct()
 
 
 def chunked(runs: Sequence[Run], width: int | None) -> list[Sequence[Run]]:
@@ -146,22 +119,101 @@ def chunked(runs: Sequence[Run], width: int | None) -> list[Sequence[Run]]:
     return [runs[i : i + size] for i in range(0, len(runs), size)]
 
 
-def _conduct(work: Work, executor: Executor, stop: Stop, tasks: Sequence[Task]) -> None:
-    """Give tasks out, and out again, until all are done or it is time to stop."""
-    pending: dict[Future[Report], Task] = {executor.submit(perform, task): task for task in tasks}
-    going, deadline = Path(tasks[0].going), math.inf
-    while pending and time.monotonic() < deadline:
-        for future in wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done:
-            task = pending.pop(future)
-            again = _settle(work, task, future)
-            if again and not stop():
-                pending[executor.submit(perform, again)] = again
-        work.found(work.left.values())
-        if not stop():
-            _say_going(going)
-        elif deadline == math.inf:
-            deadline = time.monotonic() + GRACE_SECONDS
-            going.unlink(missing_ok=True)
+class Conductor:
+    """Gives tasks out, and out again, until all runs have an answer or it is time to stop."""
+
+    def __init__(self, reading: Reading, writing: Writing, options: Options, executor: Executor, stop: Stop):
+        self.reading, self.writing, self.options = reading, writing, options
+        self.executor, self.stop = executor, stop
+        self.bar = Bar(len(reading.left), reading.question.steps, disable=not options.progress)
+        folder = reading.store.folder.absolute()
+        self.going = folder / f".{os.getpid()}-{time.time_ns()}.going"
+
+    def conduct(self) -> None:
+        """Have all runs that are left trained."""
+        self._check()
+        files.write(self.going, b"")
+        pending = {self.executor.submit(perform, task): task for task in self.tasks()}
+        self._show()
+        deadline = math.inf
+        try:
+            while pending and time.monotonic() < deadline:
+                for future in wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done:
+                    again = self._settle(pending.pop(future), future)
+                    if again and not self.stop():
+                        pending[self.executor.submit(perform, again)] = again
+                self._read(self.reading.left.values())
+                if not self.stop():
+                    _say_going(self.going)
+                elif deadline == math.inf:
+                    deadline = time.monotonic() + GRACE_SECONDS
+                    self.going.unlink(missing_ok=True)
+        finally:
+            self.going.unlink(missing_ok=True)
+            self.bar.close()
+            self.writing.write_again()
+
+    def _check(self) -> None:
+        """Raise, or warn, now of what would fail after training; say how long it will take."""
+        n_devices = getattr(self.executor, "n_devices", 0)  # 0: unknown
+        ends.prepare(self.reading.question.keep)
+        device = self.options.trains_on
+        for run in self.reading.left.values() if n_devices else ():
+            training.check_precision(run, torch.device(device))
+        self.writing.check()
+        if n_devices and self.options.progress and not self.reading.question.keep_checkpoints:
+            estimate.announce(self.reading, device, n_devices)
+
+    def tasks(self) -> list[Task]:
+        """What is left, in tasks."""
+        store = self.reading.store
+        form = Task(
+            runs=(),
+            question=self.reading.question,
+            folder=str(store.folder.absolute()),
+            shipped=str(store.shipped.absolute()),
+            going=str(self.going),
+            options=replace(self.options, progress=False),
+        )
+        chunks = (chunked(group, self.options.width) for group in groups(self.reading.left.values()))
+        return [replace(form, runs=tuple(chunk)) for some in chunks for chunk in some]
+
+    def _settle(self, task: Task, future: Future[Report]) -> Task | None:
+        """Take what a task has brought; what must be done again, if its worker died or was stopped."""
+        error = future.exception() if not future.cancelled() else CancelledError()
+        if error is None:
+            report = future.result()
+            self._read(task.runs)
+            for record in report.records:
+                if key_of(record.run) in self.reading.left:
+                    self.bar.found(record)
+                    self.reading.take(record)
+                    self.writing.write(record)
+            self.reading.was_read |= report.read
+            if report.problem:
+                self.writing.failed(report.problem)
+            left = tuple(run for run in task.runs if key_of(run) in self.reading.left)
+            return replace(task, runs=left, attempt=task.attempt + 1) if left else None
+        if not _died(error):
+            raise error
+        if task.attempt == MOST_ATTEMPTS:
+            message = f"workers died {task.attempt} times at {len(task.runs)} runs, the first {task.runs[0]}"
+            raise RuntimeError(message) from error
+        return replace(task, attempt=task.attempt + 1)
+
+    def _read(self, runs: Iterable[Run]) -> None:
+        """Take the answers that workers have put on record by now."""
+        reading = self.reading
+        for run in list(runs):
+            record = reading.question.read(reading.store, run) if key_of(run) in reading.left else None
+            if record is not None:
+                reading.take(record)
+                self.bar.found(record)
+        self._show()
+
+    def _show(self) -> None:
+        reading = self.reading
+        self.bar.show(reading.answers.values(), len(reading.was_read), len(reading.left))
 
 
 def _say_going(path: Path) -> None:
@@ -170,29 +222,6 @@ def _say_going(path: Path) -> None:
         os.utime(path)
     except FileNotFoundError:
         files.write(path, b"")
-
-
-def _settle(work: Work, task: Task, future: Future[Report]) -> Task | None:
-    """Take what a task has brought; what must be done again, if its worker died or was stopped."""
-    error = future.exception() if not future.cancelled() else CancelledError()
-    if error is None:
-        report = future.result()
-        work.found(task.runs)
-        for record in report.records:
-            if key_of(record.run) in work.left:
-                work.bar.found(record)
-                work.answered(record)
-        work.was_read |= report.read
-        if report.complaint:
-            work.complain(report.complaint)
-        left = tuple(run for run in task.runs if key_of(run) in work.left)
-        return replace(task, runs=left, attempt=task.attempt + 1) if left else None
-    if not _died(error):
-        raise error
-    if task.attempt == MOST_ATTEMPTS:
-        told = f"workers died {task.attempt} times at {len(task.runs)} runs, the first {task.runs[0]}"
-        raise RuntimeError(told) from error
-    return replace(task, attempt=task.attempt + 1)
 
 
 def _died(error: BaseException) -> bool:

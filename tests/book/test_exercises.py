@@ -157,19 +157,19 @@ def test_python_of_the_page_runs(steps, tmp_path, monkeypatch, capsys):
 def test_records_count_whatever_a_build_trains_again(shipped, monkeypatch):
     parts = laptop_plan("fig1_grokking_curves").parts
     monkeypatch.setenv("GROKKING_FRESH", "2999-01-01T00:00:00.000+00:00")
-    assert len(read(parts, shipped).records) == 3
+    assert len(read(parts, shipped)) == 3
 
 
 def test_missing_runs_have_the_updates_that_they_take(tmp_path):
     found = read(laptop_plan("fig1_grokking_curves", {"steps": 3500}).parts, Store(tmp_path, tmp_path))
-    assert found.records == []
-    assert [steps for _, steps in found.missing] == [3600] * 3  # the evaluation at or after 3,500
+    assert found == []
+    assert list(found.missing_steps.values()) == [3600] * 3  # the evaluation at or after 3,500
 
 
 def test_run_that_another_figure_ended_when_it_had_learned_answers_a_milestone(shipped):
     plan = laptop_plan("fig1_grokking_curves", {"train_fraction": 0.8})
     assert len(read(plan.parts, shipped).missing) == 3
-    assert exercises.milestones(plan, shipped, 0.99).missing == []
+    assert exercises.when_learned(plan, shipped, 0.99).missing == []
 
 
 # What is told.
@@ -202,19 +202,19 @@ def test_reached_has_a_median_only_where_all_runs_got_there(curves, told):
 def test_milestones_of_runs_that_did_not_learn_have_their_best_accuracy():
     plan = laptop_plan("fig1_grokking_curves", {"seeds": [0, 1]})
     store = MadeUp(made_up(validation=NEVER) | made_up(validation=(0, 0, 0.4, 0.1, 0), seed=1))
-    told = exercises.milestones(plan, store, 0.99)
+    told = exercises.when_learned(plan, store, 0.99)
     assert told.lines == [
         "`x/y mod 97`, 50 %: training 100, validation not within 4,000, best accuracy 30 % to 40 % (*n* = 2)"
     ]
     plan = laptop_plan("fig1_grokking_curves", {"seeds": [0], "operation": "x+y"})
-    told = exercises.milestones(plan, MadeUp(made_up(validation=NEVER, operation="x+y")), 0.99)
+    told = exercises.when_learned(plan, MadeUp(made_up(validation=NEVER, operation="x+y")), 0.99)
     assert "best accuracy 30 %, on unmirrored equations 25 % (*n* = 1)" in told.lines[0]
 
 
 def test_milestones_are_those_of_the_threshold():
     plan = laptop_plan("fig1_grokking_curves", {"seeds": [0]})
     store = MadeUp(made_up(validation=(0, 0.4, 0.6, 0.8, 0.9)))
-    told = exercises.milestones(plan, store, 0.5)
+    told = exercises.when_learned(plan, store, 0.5)
     assert told.lead.startswith("Updates until 50 % of the training")
     assert told.lines == ["`x/y mod 97`, 50 %: training 100, validation 1,000 (*n* = 1)"]
 
@@ -231,7 +231,7 @@ def test_at_the_end_has_the_last_accuracies():
 def test_number_lines_are_those_that_the_figure_finds(shipped):
     plan = laptop_plan("fig3_embeddings", {"weight_decays": [1.0]})
     told = exercises.number_lines(plan, shipped, 0.99)
-    records = read(plan.parts[:1], shipped).records
+    records = read(plan.parts[:1], shipped)
     best = [structure.name_of(structure.structure_of(record).test.iloc[0]) for record in records]
     assert [re.search(r": (\S+), z = \d+\.\d$", line)[1] for line in told.lines] == best
 
@@ -246,7 +246,7 @@ def test_number_line_of_a_network_that_did_not_learn_is_marked():
 def test_correlation_is_over_the_networks_that_fit(shipped):
     plan = laptop_plan("fig7_sharpness")
     told = exercises.correlation(plan, shipped, 0.99)
-    table = exercises.sharpness.table(read(plan.parts, shipped).records)
+    table = exercises.sharpness.table(read(plan.parts, shipped))
     fitted = table[table["train"] >= 0.99]
     of_all = measures.spearman(fitted["phi"], fitted["validation"])
     assert told.lines[0].startswith(f"{len(fitted)} of {len(table)} networks fit: {of_all}, on unmirrored")

@@ -187,7 +187,7 @@ def test_page_runs_on_what_is_on_record(monkeypatch, run_notebook):
     names = shown()
     assert len(names["runs"] - names["missing"]) == 1
     assert names["rows"]["fig1_operation_table"]["runs", "overfitted"] == 1
-    assert names["rows"]["fig1_operation_table"]["training", "kept later"] == 1
+    assert names["rows"]["fig1_operation_table"]["training", "lost again"] == 1
     assert names["rows"]["fig7_sharpness"]["runs", "on record"] == 0
 
 

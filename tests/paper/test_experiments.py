@@ -11,7 +11,7 @@ from grokking_core.runs import schedule
 from grokking_core.runs.record import utc_now
 from grokking_core.runs.run import Run
 from grokking_core.sweeps import sweep
-from grokking_core.sweeps.work import Work
+from grokking_core.sweeps.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("own_folders", "one_thread")
 
@@ -193,14 +193,14 @@ def test_run_that_goes_on_never_goes_back_wherever_it_reaches_its_stop_rules(see
 @pytest.fixture
 def begun(monkeypatch):
     """Seed and step of every trajectory that training begins with."""
-    found, start = [], Work.start
+    found, start = [], Trainer.start
 
     def watched(self, runs, stop):
         trajectories = start(self, runs, stop)
         found.extend((t.run.seed, t.step) for t in trajectories)
         return trajectories
 
-    monkeypatch.setattr(Work, "start", watched)
+    monkeypatch.setattr(Trainer, "start", watched)
     return found
 
 

@@ -160,7 +160,7 @@ def test_checkpoint_is_read_as_it_was_kept(store):
     names = ("parameters", "first_moment", "second_moment")
     tensors = {name: torch.randn(7, dtype=torch.float64) for name in names}
     kept = Trajectory(run(), 12, [(10, *np.random.default_rng(0).random(6).tolist())], 3.5, tensors)
-    store.keep(kept)
+    store.write_checkpoint(kept)
     found = store.checkpoint(run())
     assert (found.run, found.step, found.rows, found.seconds) == (kept.run, 12, kept.rows, 3.5)
     assert all(torch.equal(found.tensors[name], tensors[name]) for name in names)
@@ -254,7 +254,7 @@ def test_folder_in_the_place_of_a_record_is_reported_and_left(store):
 def test_checkpoint_says_how_its_losses_were_computed(store):
     """A curve that was begun before losses were right says so to its end."""
     began = replace(Trajectory(run(), 0, [(0,) + (1.0,) * 6]), evaluation=1)
-    store.keep(began)
+    store.write_checkpoint(began)
     found = store.checkpoint(run())
     assert found.evaluation == found.record("cpu").provenance["evaluation"] == 1
     path = store.path(run(), "checkpoint")
@@ -266,7 +266,7 @@ def test_checkpoint_says_how_its_losses_were_computed(store):
 
 def test_damaged_checkpoint_and_weights_are_set_aside(store):
     store.write(record(run(), weights=True))
-    store.keep(Trajectory(run(), 5, [], 0.0, {"parameters": torch.zeros(3)}))
+    store.write_checkpoint(Trajectory(run(), 5, [], 0.0, {"parameters": torch.zeros(3)}))
     for kind in ("weights-100", "checkpoint"):
         store.path(run(), kind).write_bytes(b"\0" * 100)
     with pytest.warns(RecordWarning, match="checkpoint.*nothing but zeros"):

@@ -22,9 +22,10 @@ from grokking_core.records.store import Store
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import utc_now
 from grokking_core.runs.trajectory import Trajectory
-from grokking_core.sweeps import estimate, workers
-from grokking_core.sweeps import work as working
-from grokking_core.sweeps.work import Work, groups
+from grokking_core.sweeps import estimate, question, workers
+from grokking_core.sweeps.question import Question
+from grokking_core.sweeps.reading import Reading
+from grokking_core.sweeps.trainer import Trainer, device_name, groups
 
 pytestmark = pytest.mark.usefixtures("own_folders", "one_thread")
 
@@ -275,7 +276,7 @@ def test_fresh_trains_everything_again_but_nothing_twice(begun, monkeypatch):
     sweep(runs(1), 100)
     assert sweep(runs(1), 100, fresh=True).n_trained == 1
     start = utc_now()
-    monkeypatch.setattr(working, "PROCESS_STARTED", start)
+    monkeypatch.setattr(question, "PROCESS_STARTED", start)
     for fresh, trained in (("1", 1), ("1", 0), ("0", 0), (start, 0), ("2999-01-01", 1)):
         monkeypatch.setenv("GROKKING_FRESH", fresh)
         assert sweep(runs(1), 100).n_trained == trained
@@ -398,10 +399,12 @@ def test_bar_counts_runs_and_leaves_nothing_behind(capsys):
 
 
 def test_long_sweep_says_beforehand_what_it_takes(capsys, monkeypatch):
-    estimate.announce(runs(2), 100, "cpu")
+    reading = Reading(Question.of(100), Store())
+    reading.read(runs(2))
+    estimate.announce(reading, "cpu")
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(estimate, "LONG", 1e-9)
-    estimate.announce(runs(2), 100, "cpu")
+    estimate.announce(reading, "cpu")
     told = capsys.readouterr().err
     assert "2 runs" in told
     assert "200 run-steps" in told
@@ -458,9 +461,9 @@ def _sweep_and_log(folder: Path, log: Path, steps: int) -> None:
         with log.open("a") as file:
             file.write(f"{what} {seed} {step}\n")
 
-    start, keep = Work.start, Store.keep
+    start, keep = Trainer.start, Store.write_checkpoint
 
-    def started(self: Work, *some) -> list[Trajectory]:
+    def started(self: Trainer, *some) -> list[Trajectory]:
         found = start(self, *some)
         for trajectory in found:
             tell("from", trajectory.run.seed, trajectory.step)
@@ -470,7 +473,7 @@ def _sweep_and_log(folder: Path, log: Path, steps: int) -> None:
         keep(self, trajectory)
         tell("kept", trajectory.run.seed, trajectory.step)
 
-    Work.start, Store.keep = started, kept
+    Trainer.start, Store.write_checkpoint = started, kept
     sweep(runs(3), steps, store=folder, checkpoint_seconds=0.05, progress=False, width=2)
 
 
@@ -531,13 +534,13 @@ def test_results_are_written_once_there_is_space_again(monkeypatch):
 
 
 def test_folder_that_vanishes_meanwhile_is_made_again(monkeypatch, tmp_path):
-    ended = Work.ended
+    ended = Trainer.ended
 
-    def vanish(self: Work, trajectory: Trajectory) -> None:
+    def vanish(self: Trainer, trajectory: Trajectory) -> None:
         shutil.rmtree(tmp_path / "own", ignore_errors=True)
         ended(self, trajectory)
 
-    monkeypatch.setattr(Work, "ended", vanish)
+    monkeypatch.setattr(Trainer, "ended", vanish)
     assert len(sweep(runs(2), 50)) == 2
     assert Store().usage()["record"][0] == 1
 
@@ -577,7 +580,7 @@ def other(tmp_path):
 
 
 def lock() -> Path:
-    return Store().folder / f".training-{working.device_name('cpu')}.lock"
+    return Store().folder / f".training-{device_name('cpu')}.lock"
 
 
 def test_what_another_process_trains_is_waited_for_and_read(begun, other, capfd):
@@ -632,12 +635,10 @@ def _refuse(*_: object) -> None:
     raise OSError(95, "Operation not supported")
 
 
-@pytest.mark.parametrize("lacking", ["fcntl", "flock", "file"])
+@pytest.mark.parametrize("lacking", ["flock", "file"])
 def test_training_goes_on_where_there_are_no_locks(monkeypatch, lacking):
-    if lacking == "fcntl":
-        monkeypatch.setattr(files, "fcntl", None)
-    elif lacking == "flock":
-        monkeypatch.setattr(files.fcntl, "flock", _refuse)
+    if lacking == "flock":
+        monkeypatch.setattr("fcntl.flock", _refuse)
     else:
         lock().mkdir(parents=True)
     assert sweep(runs(1), 50).n_trained == 1
@@ -694,7 +695,7 @@ def test_workers_train_on_the_device_asked_for_or_on_their_best():
     executor = Lossy(0, MemoryError)
     sweep(runs(1), 50, executor=executor, device="cpu")
     sweep(runs(1, lr=1e-2), 50, executor=executor)
-    assert [task.device for task in executor.tasks] == ["cpu", None]
+    assert [task.options.device for task in executor.tasks] == ["cpu", None]
 
 
 def test_error_in_a_worker_is_not_tried_again():

@@ -20,20 +20,14 @@ from grokking_core.paper import experiments
 from grokking_core.paper.evidence import LEARNED
 from grokking_core.paper.plans import Part, Plan
 from grokking_core.records.store import Store
-from grokking_core.runs import schedule, words
+from grokking_core.runs import words
 from grokking_core.runs.record import Record
+from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
 from grokking_core.runs.words import percent
 from grokking_core.weights import sharpness, structure
 
 PROFILE = "laptop"
-
-
-class Found(NamedTuple):
-    """What is on record of some runs."""
-
-    records: list[Record]
-    missing: list[tuple[Run, int]]  # each with the updates that training it takes at most
 
 
 class Told(NamedTuple):
@@ -79,18 +73,9 @@ def laptop_plan(notebook: str, change: dict[str, Any] | None = None) -> Plan:
     return experiments.experiment(notebook)(**asked)
 
 
-def read(parts: Iterable[Part], store: Store) -> Found:
+def read(parts: Iterable[Part], store: Store) -> Records:
     """What the records answer to a plan's parts; a build that trains all again counts older ones, too."""
-    found = Found([], [])
-    for part in parts:
-        steps = schedule.last_step(part.steps)
-        for run in part.runs:
-            record = store.answer(run, steps, part.stop_at, keep=part.keep)
-            if record is None:
-                found.missing.append((run, steps))
-            else:
-                found.records.append(record)
-    return found
+    return Plan(tuple(parts)).read(store, fresh=False)
 
 
 # -------------------------------------------------------------------------------------------------
@@ -139,11 +124,11 @@ def _answer(answers: Sequence[Told]) -> str:
     return "\n\n".join(text)
 
 
-def _effort(found: Found) -> str:
+def _effort(found: Records) -> str:
     """What the command trains; to learn a milestone may take less than to draw the picture."""
-    n_read, n_missing = len(found.records), len(found.missing)
+    n_read, n_missing = len(found), len(found.missing)
     text = f"For the picture the command reads {n_read} run{'s' * (n_read != 1)} from records and trains"
-    updates = sum(steps for _, steps in found.missing)
+    updates = sum(found.missing_steps.values())
     return f"{text} {n_missing}, {updates:,} updates at most." if n_missing else f"{text} none."
 
 
@@ -164,20 +149,20 @@ def _of_seed(run: Run) -> str:
 # Answers
 
 
-def milestones(plan: Plan, store: Store, threshold: float) -> Told:
+def when_learned(plan: Plan, store: Store, threshold: float) -> Told:
     """When the runs of the plan's first part, its picture, learned: a line for each setting.
 
     They count until they have learned, so that a run which another figure followed no further is enough.
     """
     part = plan.parts[0]
-    records, missing = read([replace(part, stop_at=min(part.stop_at or 1.0, threshold), keep=())], store)
+    records = read([replace(part, stop_at=min(part.stop_at or 1.0, threshold), keep=())], store)
     groups = groupby(records, key=lambda record: setting(record.run))
     lead = f"Updates until {percent(threshold)} of the training and of the validation set are right, medians"
-    lines = [_milestones(name, list(group), threshold) for name, group in groups]
-    return Told(f"{lead} of *n* runs", lines, [run for run, _ in missing])
+    lines = [_when_learned(name, list(group), threshold) for name, group in groups]
+    return Told(f"{lead} of *n* runs", lines, records.missing)
 
 
-def _milestones(name: str, group: Sequence[Record], threshold: float) -> str:
+def _when_learned(name: str, group: Sequence[Record], threshold: float) -> str:
     text = f"{name}: training {reached(group, 'train', threshold)}"
     text += f", validation {reached(group, 'validation', threshold)}"
     if any(record.steps_to(threshold, "validation") is None for record in group):
@@ -209,7 +194,7 @@ def _best(group: Sequence[Record], side: Side) -> str:
 
 def at_the_end(plan: Plan, store: Store, threshold: float) -> Told:
     """How much of the table is right after the last update, a line a run."""
-    records, missing = read([replace(part, keep=()) for part in plan.parts], store)
+    records = read([replace(part, keep=()) for part in plan.parts], store)
     lines = []
     for record in records:
         right = {name: f"{100 * share:.2f} %" for name, share in record.curve.iloc[-1].items()}
@@ -218,41 +203,41 @@ def at_the_end(plan: Plan, store: Store, threshold: float) -> Told:
         if data.is_symmetric(record.run.operation):
             text += f", of the unmirrored ones of these {right['unmirrored_accuracy']}"
         lines.append(text)
-    return Told("Cells that are right after the last update", lines, [run for run, _ in missing])
+    return Told("Cells that are right after the last update", lines, records.missing)
 
 
 def number_lines(plan: Plan, store: Store, threshold: float) -> Told:
     """The step that stands out in the output rows of the networks that add, a line a network."""
-    records, missing = read(plan.parts[:1], store)
+    records = read(plan.parts[:1], store)
     rows = structure.table([structure.structure_of(record) for record in records]).to_dict("records")
     lines = [
         f"{_of_seed(record.run)}: {row['best']}, z = {row['z']:.1f}" + ", not learned" * (not row["knows"])
         for record, row in zip(records, rows, strict=True)
     ]
-    return Told("The step that stands out most in the output rows", lines, [run for run, _ in missing])
+    return Told("The step that stands out most in the output rows", lines, records.missing)
 
 
 def correlation(plan: Plan, store: Store, threshold: float) -> Told:
     """Whether the flatter networks generalize better, over those that fit their training set: one line."""
-    records, missing = read(plan.parts, store)
+    records = read(plan.parts, store)
     table = sharpness.table(records)
     fitted = table[table["train"] >= threshold]
     on_all, on_unmirrored = (measures.spearman(fitted["phi"], fitted[side]) for side in measures.SIDES[1:])
     text = f"{len(fitted)} of {len(records)} networks fit: {on_all}, on unmirrored equations {on_unmirrored}"
     lead = "Rank correlation of sharpness and validation accuracy, over networks that fit their training set"
-    return Told(lead, [text] * bool(records), [run for run, _ in missing])
+    return Told(lead, [text] * bool(records), records.missing)
 
 
 def sharpness_of_each(plan: Plan, store: Store, threshold: float) -> Told:
     """Sharpness at the end, a line a network."""
-    records, missing = read(plan.parts, store)
+    records = read(plan.parts, store)
     rows = sharpness.table(records).to_dict("records")
     lines = [
         f"{_of_seed(record.run)}: sharpness {row['phi']:.2g} % after {row['followed']:,} updates, training"
         f" loss {row['train_loss']:.2g}, validation accuracy {percent(row['validation'])}"
         for record, row in zip(records, rows, strict=True)
     ]
-    return Told("At the end of each run", lines, [run for run, _ in missing])
+    return Told("At the end of each run", lines, records.missing)
 
 
 # -------------------------------------------------------------------------------------------------
@@ -268,39 +253,39 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
             question="Show the network 80 % of the table instead of half. Which of the two milestones moves,"
             " and how far?",
             change={"train_fraction": 0.8},
-            answer=milestones,
+            answer=when_learned,
             beside=True,
         ),
         Exercise(
             question="Addition instead of division. Is it learned by heart sooner, and understood sooner?",
             change={"operation": "x+y"},
-            answer=milestones,
+            answer=when_learned,
             beside=True,
         ),
         Exercise(
             question="Take the weight decay away, for addition and two seeds. How much of the validation set"
             " is right then, and how much of that is only knowing that the order does not matter?",
             change={"operation": "x+y", "weight_decay": 0.0, "seeds": [0, 1]},
-            answer=milestones,
+            answer=when_learned,
         ),
     ),
     "fig1_data_fraction": (
         Exercise(
             question="Is the curve as steep for addition? One seed, and a smaller share than the others.",
             change={"operation": "x+y", "train_fractions": [0.3, 0.4, 0.5, 0.6, 0.8], "seeds": [0]},
-            answer=milestones,
+            answer=when_learned,
         ),
         Exercise(
             question="Call 90 % learned instead of 99 %. How much of the wait is for the last tenth?",
             change={"threshold": 0.9},
-            answer=milestones,
+            answer=when_learned,
             beside=True,
         ),
         Exercise(
             question="Follow the smallest share five times as long. What has not been learned by 4,000"
             " updates, is it only late?",
             change={"train_fractions": [0.4], "steps": 20_000},
-            answer=milestones,
+            answer=when_learned,
         ),
     ),
     "fig1_operation_table": (
@@ -328,34 +313,34 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
         Exercise(
             question="A point of this figure is one seed. How far apart do three seeds of one variant lie?",
             change={"seeds": [0, 1, 2], "fractions": {"AdamW, decay 1": [0.5]}},
-            answer=milestones,
+            answer=when_learned,
         ),
         Exercise(
             question="Division instead of addition: what does AdamW with weight decay need there?",
             change={"operation": "x/y", "fractions": {"AdamW, decay 1": [0.4, 0.5, 0.6, 0.8]}},
-            answer=milestones,
+            answer=when_learned,
         ),
         Exercise(
             question="Without weight decay, how much of the table is enough? Go on where the figure stops.",
             change={"fractions": {"minibatch, Adam": [0.9, 0.95]}},
-            answer=milestones,
+            answer=when_learned,
         ),
     ),
     "fig2_operations": (
         Exercise(
             question="A point of this figure is one seed. Which points of division would three seeds move?",
             change={"fractions": {"x/y": [0.4, 0.5, 0.6]}, "seeds": [0, 1, 2]},
-            answer=milestones,
+            answer=when_learned,
         ),
         Exercise(
             question="The product of permutations, half as many updates again: is it out of reach, or late?",
             change={"fractions": {"s5:xy": [0.9]}, "steps": 6000},
-            answer=milestones,
+            answer=when_learned,
         ),
         Exercise(
             question="Multiplication, 0 included, is not in this figure. Does it need what addition needs?",
             change={"fractions": {"x+y": [0.3, 0.4, 0.5], "x*y": [0.3, 0.4, 0.5]}},
-            answer=milestones,
+            answer=when_learned,
         ),
     ),
     "fig3_embeddings": (
@@ -375,18 +360,18 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
         Exercise(
             question="Half as many updates. Which numbers of outliers would you now say cannot be overcome?",
             change={"steps": 2000},
-            answer=milestones,
+            answer=when_learned,
         ),
         Exercise(
             question="How much of a difference is chance? Three seeds without a single outlier.",
             change={"fractions": {0: [0.5]}, "seeds": [0, 1, 2]},
-            answer=milestones,
+            answer=when_learned,
         ),
         Exercise(
             question="Is it the number of outliers that counts, or their share? With 80 % of the table, the"
             " same 1,000 are a smaller part of the training set.",
             change={"fractions": {0: [0.8], 1000: [0.8]}},
-            answer=milestones,
+            answer=when_learned,
         ),
     ),
     "fig7_sharpness": (
@@ -414,31 +399,31 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
         Exercise(
             question="Call 90 % learned instead of 99 %. Which network comes first then?",
             change={"threshold": 0.9},
-            answer=milestones,
+            answer=when_learned,
             beside=True,
         ),
         Exercise(
             question="Stop after 2,500 updates. Which networks would you then have called unable to learn?",
             change={"steps": 2500},
-            answer=milestones,
+            answer=when_learned,
         ),
         Exercise(
             question="Division is not symmetric: ignoring order gains nothing. Do the MLPs learn it as well?",
             change={"operation": "x/y"},
-            answer=milestones,
+            answer=when_learned,
         ),
     ),
     "rounding": (
         Exercise(
             question="Ask for 50 % of the validation set instead of 99 %. Do the precisions agree better?",
             change={"threshold": 0.5},
-            answer=milestones,
+            answer=when_learned,
             beside=True,
         ),
         Exercise(
             question="Division takes longer than addition, and has more time to drift apart. Does it?",
             change={"operation": "x/y", "seeds": [0, 1, 2]},
-            answer=milestones,
+            answer=when_learned,
         ),
     ),
 }

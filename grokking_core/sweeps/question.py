@@ -1,0 +1,67 @@
+"""`Question`: what a sweep asks of each of its runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from grokking_core.records.store import Store
+from grokking_core.runs import schedule
+from grokking_core.runs.record import Record, utc_now
+from grokking_core.runs.run import Run
+from grokking_core.runs.trajectory import Trajectory
+from grokking_core.weights import ends
+
+PROCESS_STARTED = utc_now()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of each run."""
+
+    steps: int  # an evaluation step
+    stop_at: float | None = None  # validation accuracy in (0, 1]
+    keep: tuple[str, ...] = ()  # of the end, names out of record.KEPT
+    keep_checkpoints: bool = False  # whatever the limit of the disk: a later question goes on from there
+    since: str = ""  # trained at or after this date, UTC
+
+    @classmethod
+    def of(
+        cls,
+        steps: int,
+        stop_at: float | None = None,
+        *,
+        keep: Sequence[str] = (),
+        keep_checkpoints: bool = False,
+        fresh: bool | None = None,
+    ) -> Question:
+        """What `sweep` is asked."""
+        return cls(
+            steps=schedule.last_step(steps),
+            stop_at=stop_at,
+            keep=ends.check(keep),
+            keep_checkpoints=keep_checkpoints,
+            since=_since(fresh),
+        )
+
+    def read(self, store: Store, run: Run) -> Record | None:
+        """The answer that is on record."""
+        return store.answer(run, self.steps, self.stop_at, keep=self.keep, since=self.since)
+
+    def past(self, trajectory: Trajectory, device: str) -> Record | None:
+        """The answer that a run under way has come to, or gone past."""
+        return trajectory.record(device).until(self.steps, self.stop_at) if trajectory.rows else None
+
+    @property
+    def beside_steps(self) -> int | None:
+        """Steps, where the record must be found beside a longer one."""
+        return self.steps if self.since or self.keep else None
+
+
+def _since(fresh: bool | None) -> str:
+    """The date from which on records count; nothing is before the empty one."""
+    asked = os.environ.get("GROKKING_FRESH", "")
+    if fresh is not None:
+        return utc_now() if fresh else ""
+    return PROCESS_STARTED if asked == "1" else "" if asked == "0" else asked
