@@ -8,12 +8,16 @@ VENV := .venv
 PY   := $(VENV)/bin/python
 PORT ?= 8000
 
-# Read by `make book`. Handed over in the environment, so that quotes in P survive.
-export PROFILE ONLY P FRESH JOBS MINUTES
+# Read by `make book` and `make serve`. Handed over in the environment, so that quotes in P survive.
+export PROFILE ONLY P FRESH JOBS MINUTES PORT
+
+# The sources of this folder, whatever the reader's own settings say.
+export PYTHONPATH := $(CURDIR):$(CURDIR)/book
+unexport PYTHONHOME PYTHONSTARTUP
 
 help:
 	@echo "make book    execute the notebooks, render the site         (environment included)"
-	@echo "             PROFILE=smoke|laptop|paper   ONLY=notebook   JOBS=n"
+	@echo "             PROFILE=smoke|laptop|overnight|paper   ONLY=notebook   JOBS=n"
 	@echo "             P=\"name=value ...\"   FRESH=1 trains everything again   MINUTES=m trains no longer"
 	@echo "make test    the tests"
 	@echo "make check   lint, format, types, notebooks without outputs"
@@ -35,7 +39,7 @@ check: $(VENV)/.ready-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
-	$(VENV)/bin/lint-imports
+	$(PY) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
 	$(PY) -m nbstripout --verify $$(find book -name '*.ipynb' -not -path '*/.*')
 
 env: $(VENV)/.ready-book
@@ -43,10 +47,8 @@ env: $(VENV)/.ready-book
 lab: $(VENV)/.ready-lab
 	$(PY) -m jupyterlab book
 
-serve:
-	@test -f build/site/index.html || { echo "no site yet: run make book first" >&2; exit 1; }
-	@echo "http://localhost:$(PORT)  (Ctrl-C stops it)"
-	@$(PY) -m http.server --bind 127.0.0.1 --directory build/site $(PORT)
+serve: $(VENV)/.ready-book
+	@$(PY) -m grokking_book.make.serve
 
 bench: $(VENV)/.ready-book
 	$(PY) -m grokking_core bench --output build/bench.json
@@ -55,11 +57,21 @@ clean:
 	rm -rf build *.egg-info .pytest_cache .ruff_cache
 
 # One environment; a stamp for each set of extras, renewed when what it was made from changes.
-$(VENV)/.ready-%: pyproject.toml constraints.txt | $(PY)
+$(VENV)/.ready-%: pyproject.toml constraints.txt $(VENV)/.made-for | $(PY)
 	@echo "Installing what '$*' needs into $(VENV) (a few minutes, once) ..."
 	@$(PY) -m pip install --quiet --disable-pip-version-check --prefer-binary $(PIP_FLAGS) \
 		--constraint constraints.txt --editable ".[$*]"
 	@touch $(VENV)/.ready-book $@
+
+# An environment is of one folder and one Python. In a copied or moved clone the project is installed anew;
+# where the Python it was made with is gone or upgraded, all is.
+$(VENV)/.made-for: FORCE | $(PY)
+	@$(PY) -c 'import pip' 2>/dev/null || { \
+		echo "$(VENV) was made with another Python: it is made anew"; rm -rf $(VENV); $(MAKE) --no-print-directory $(PY); }
+	@[ "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" ] || { \
+		[ ! -f $@ ] || echo "$(VENV) was made in $$(cat $@): the project is installed anew"; echo "$(CURDIR)" > $@; }
+
+FORCE:
 
 define PYTHON_CHECK
 import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
@@ -69,7 +81,7 @@ $(PY):
 	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
 		if $$python -c '$(PYTHON_CHECK)' 2>/dev/null; then \
 			echo "Making $(VENV) with $$($$python --version) ($$(command -v $$python))"; \
-			exec $$python -m venv $(VENV); \
+			exec $$python -m venv --clear $(VENV); \
 		fi; \
 	done; \
 	echo "No Python 3.11, 3.12 or 3.13 with its venv module was found (on Debian and Ubuntu:" >&2; \

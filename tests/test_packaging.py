@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -104,3 +105,50 @@ def test_make_without_a_fitting_python_says_what_is_needed(tmp_path):
     assert done.returncode != 0
     assert "No Python 3.11, 3.12 or 3.13" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_text_files_have_the_same_line_ends_on_every_machine():
+    lines = (ROOT / ".gitattributes").read_text().splitlines()
+    assert lines[0] == "* text=auto eol=lf"
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "--eol"], capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("no clone of git")
+    wrong = [line for line in listed.stdout.splitlines() if "i/crlf" in line or "i/mixed" in line]
+    assert wrong == []
+    packs = [
+        line for line in listed.stdout.splitlines() if line.endswith((".parquet", ".safetensors", ".png"))
+    ]
+    assert packs
+    assert [line for line in packs if "attr/-text" not in line] == []
+
+
+@pytest.mark.slow
+def test_environment_is_of_its_folder_and_its_python(tmp_path):
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    for name in ("pyproject.toml", "constraints.txt"):
+        (clone / name).touch()
+    makefile = (ROOT / "Makefile").read_text()
+    install = re.search(r"@\$\(PY\) -m pip install.*?\n.*?\n", makefile)
+    (clone / "Makefile").write_text(makefile.replace(install[0], "@echo INSTALLED\n"))
+
+    def make_env(folder):
+        return subprocess.run(
+            ["make", "-C", str(folder), "env"], capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "INSTALLED" in make_env(clone)
+    assert "INSTALLED" not in make_env(clone)
+    copy = shutil.copytree(clone, tmp_path / "copy", symlinks=True)
+    said = make_env(copy)
+    assert f"was made in {clone}: the project is installed anew" in said
+    assert "INSTALLED" in said
+    assert "INSTALLED" not in make_env(copy)
+    (library,) = (copy / ".venv" / "lib").glob("python3*")
+    library.rename(library.with_name("python3.0"))
+    said = make_env(copy)
+    assert "was made with another Python: it is made anew" in said
+    assert "INSTALLED" in said
+    assert "INSTALLED" not in make_env(copy)
