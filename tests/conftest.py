@@ -97,6 +97,8 @@ def site():
     folder = site_pages.site_folder()
     if not (folder / "index.html").is_file():
         pytest.skip(f"no site in {folder}: run make book")
+    if absent := site_pages.not_executed(folder):
+        pytest.skip(f"the site lacks {absent.count(',') + 1} notebooks: run make book without ONLY")
     if changed := site_pages.changed_since(folder):
         pytest.skip(f"the site is older than {changed[0]} ({len(changed)} such files): run make book")
     return folder

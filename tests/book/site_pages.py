@@ -11,6 +11,10 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from bs4 import BeautifulSoup
 
+from grokking_book.make import notebooks
+from grokking_book.make.jobs import Places
+from grokking_book.make.render import STAMP
+
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
 REFERENCES = {"a": "href", "link": "href", "form": "action", "img": "src", "script": "src", "source": "src"}
@@ -21,18 +25,33 @@ def site_folder() -> Path:
     return Path(os.environ.get("GROKKING_SITE") or ROOT / "build" / "site").resolve()
 
 
+def not_executed(site: Path) -> str:
+    """Return the notebooks that a site was rendered without; none of a site that does not say."""
+    lines = (site / STAMP).read_text().splitlines() if (site / STAMP).is_file() else []
+    return lines[1] if len(lines) > 1 else ""
+
+
 def changed_since(site: Path) -> list[str]:
     """Return the sources that are other or absent in the site; none of a site that $GROKKING_SITE names."""
     if os.environ.get("GROKKING_SITE"):
         return []
-    pages = {path: site / "_sources" / path.relative_to(BOOK) for path in BOOK.rglob("*.md")}
-    static = {path: site / "_static" / path.name for path in (BOOK / "static").iterdir()}
+    copies = {path: site / "_sources" / path.relative_to(BOOK) for path in BOOK.rglob("*.md")}
+    copies |= {path: site / "_static" / path.name for path in (BOOK / "static").iterdir()}
     found = [
         source
-        for source, copy in (pages | static).items()
+        for source, copy in copies.items()
         if not copy.is_file() or source.read_bytes() != copy.read_bytes()
     ]
+    executed = {
+        path: site / "_sources" / path.relative_to(BOOK) for path in Places(ROOT).notebooks().values()
+    }
+    found += [path for path, copy in executed.items() if not copy.is_file() or code_of(copy) != code_of(path)]
     return sorted(str(path.relative_to(ROOT)) for path in found)
+
+
+def code_of(notebook: Path) -> list[str]:
+    """Return the code of a notebook, without the values that were laid over its own."""
+    return [source for source, tags in notebooks.code(notebook) if notebooks.INJECTED not in tags]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from grokking_book.make import build, notebooks, parameters, render, status
+from grokking_book.make import build, notebooks, parameters, render, settings, status
 from grokking_book.make.parameters import WrongUse
 from grokking_core.paper import experiments, profiles
 from grokking_core.paper.experiments import EXPERIMENTS, READING, plan
@@ -238,7 +238,7 @@ def test_unknown_notebook_lists_the_known_ones(small, capsys):
     assert "ONLY=three is unknown; the notebooks are: one, two" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("jobs", ["many", "0.5", "-1"])
+@pytest.mark.parametrize("jobs", ["many", "0.5", "-1", "0", "٣"])
 def test_jobs_must_be_a_number(small, capsys, jobs):
     assert make_book(small, f"--jobs={jobs}") == 2
     assert f"JOBS={jobs}" in capsys.readouterr().err
@@ -284,33 +284,28 @@ def test_empty_profile_leaves_the_defaults(small):
     assert [job.values for job in build.plan(small, "smoke", "")] == [{}, {}]
 
 
+@pytest.mark.parametrize(("card", "profile"), [(False, "laptop"), (True, "paper")])
+def test_default_profile_follows_the_device_of_a_sweep(small, monkeypatch, card, profile):
+    monkeypatch.setattr(settings, "has_card", lambda: card)
+    assert settings.default_profile(small, trains=True) == profile
+
+
 @pytest.fixture
-def no_card(monkeypatch, tmp_path):
-    """A folder for commands, all there are."""
-    folder = tmp_path / "commands"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
-    return folder
+def no_card(monkeypatch):
+    monkeypatch.setattr(settings, "has_card", lambda: False)
 
 
-def test_default_profile_follows_the_device(small, no_card):
-    assert build.default_profile(small, trains=True) == "laptop"
-    tool = no_card / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'GPU 0: a card'\n")
-    tool.chmod(0o755)
-    assert build.default_profile(small, trains=True) == "paper"
-
-
-def test_default_profile_is_the_papers_once_its_records_are_complete(small, no_card):
+@pytest.mark.parametrize("name", ["overnight", "paper"])
+def test_default_profile_is_the_largest_whose_records_are_complete(small, no_card, name):
     records = small.book / "records"
     records.mkdir()
-    (records / "paper.parquet").touch()
-    assert build.default_profile(small, trains=False) == "laptop"  # shipped in part
-    (records / "complete.yml").write_text("- paper\n")
-    assert build.default_profile(small, trains=False) == "paper"
-    assert build.default_profile(small, trains=True) == "laptop"
-    (records / "paper.parquet").unlink()
-    assert build.default_profile(small, trains=False) == "laptop"
+    (records / f"{name}.parquet").touch()
+    assert settings.default_profile(small, trains=False) == "laptop"  # shipped in part
+    (records / "complete.yml").write_text(f"- laptop\n- {name}\n")
+    assert settings.default_profile(small, trains=False) == name
+    assert settings.default_profile(small, trains=True) == "laptop"
+    (records / f"{name}.parquet").unlink()
+    assert settings.default_profile(small, trains=False) == "laptop"
 
 
 @pytest.mark.parametrize(
@@ -329,7 +324,7 @@ def test_default_profile_with_shipped_records_trains_no_paper(
     asked = []
     monkeypatch.setattr(build, "execute_all", lambda jobs, places, workers, env: asked.append(env) or [])
     monkeypatch.setattr(build, "render_if_changed", lambda places, jobs: build.Row("the site", "rendered"))
-    build.build(small, build.parse(["--root", str(small.root), *arguments]))
+    build.build(small, settings.read(["--root", str(small.root), *arguments]))
     assert {env["GROKKING_PROFILE"] for env in asked} == {profile}
 
 
@@ -649,6 +644,70 @@ def test_failing_notebook_leaves_the_last_good_output_and_site(small, no_site, c
     assert (small.site / "index.html").read_text() == "the last good site"
 
 
+def test_figure_without_its_picture_is_a_failure(small, no_site, capsys):
+    path = small.book / "figures" / "two.ipynb"
+    write_notebook(path, "p = 97", "print('a figure as PDF')")
+    notebook = json.loads(path.read_text())
+    notebook["cells"][2]["metadata"]["mystnb"] = {"figure": {"caption": "Drawn.", "name": "drawn"}}
+    path.write_text(json.dumps(notebook))
+    assert make_book(small, "--only", "two") == 1
+    assert "no picture came of drawn" in capsys.readouterr().err
+    assert not (small.build / "executed" / "figures" / "two.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "bare"), [((), ["drawn"]), (("application/pdf",), ["drawn"]), (("image/png",), [])]
+)
+def test_picture_of_a_figure_is_one_that_a_page_shows(kinds, bare):
+    output = {"output_type": "display_data", "data": dict.fromkeys(kinds, ""), "metadata": {}}
+    cell = {"cell_type": "code", "metadata": {"mystnb": {"figure": {"name": "drawn"}}}, "outputs": [output]}
+    assert notebooks.without_picture({"cells": [cell, {"cell_type": "markdown"}]}) == bare
+
+
+def test_build_folder_that_is_none_is_one_line(small, capsys):
+    small.build.write_text("a file")
+    assert make_book(small) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("make book: ")
+    assert len(told.splitlines()) == 1
+    assert str(small.build) in told
+
+
+def test_pages_of_other_records_are_made_again(small, monkeypatch):
+    def jobs():
+        return build.plan(small, "smoke", "", None, settings.records_of(small))
+
+    for job in jobs():
+        pretend_executed(job)
+    assert all(job.is_current() for job in jobs())
+    monkeypatch.setenv("GROKKING_RECORDS", str(small.root / "others"))
+    assert not any(job.is_current() for job in jobs())
+
+
+def test_site_of_one_notebook_says_what_it_lacks(small, monkeypatch, no_kernel):
+    assert make_book(small, "--only", "one") == 0
+    assert (small.site / render.STAMP).read_text().splitlines()[1] == "two"
+    assert make_book(small) == 0
+    assert (small.site / render.STAMP).read_text().splitlines()[1] == ""
+
+
+@pytest.mark.parametrize(("given", "says"), [((), True), (("--profile", "laptop"), False)])
+def test_promised_records_that_are_missing_are_trained_only_if_asked_for(
+    small, no_kernel, no_card, monkeypatch, capsys, given, says
+):
+    monkeypatch.setattr(build, "asks_for_runs", lambda job: job.name == "one")
+    monkeypatch.setattr(build, "forecast", lambda *_: "one lacks 3 runs")
+    monkeypatch.setattr(build, "train", lambda *_: build.Row("training", "done"))
+    (small.book / "records").mkdir()
+    (small.book / "records" / "laptop.parquet").touch()
+    (small.book / "records" / "complete.yml").write_text("- laptop\n")
+    (small.book / "profiles" / "laptop.yml").write_text("one: {fraction: 0.25}\n")
+    assert build.main(["--root", str(small.root), *given]) == 0
+    told = capsys.readouterr()
+    assert ("one lacks 3 runs" in told.err) is says
+    assert rows_of(told.out)["training"][0] == ("not asked for" if says else "done")
+
+
 def test_dead_kernel_is_a_failure(small, no_site, capsys):
     source = "import os\nos._exit(0)"
     write_notebook(small.book / "figures" / "two.ipynb", "p = 97", source)
@@ -771,14 +830,14 @@ def test_profile_fits_the_notebooks(profile):
     assert {job.name for job in build.plan(build.Places(ROOT), profile, "")} == set(NOTEBOOKS)
 
 
-@pytest.mark.parametrize("profile", build.complete_profiles(build.Places(ROOT)))
+@pytest.mark.parametrize("profile", settings.complete_profiles(build.Places(ROOT)))
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_profile_called_complete_has_all_its_records(profile, name, tmp_path):
     shipped = Store(tmp_path, ROOT / "book" / "records")
     assert plan(name, profile).read(shipped).missing == []
 
 
-@pytest.mark.parametrize("profile", build.complete_profiles(build.Places(ROOT)))
+@pytest.mark.parametrize("profile", settings.complete_profiles(build.Places(ROOT)))
 def test_profile_called_complete_trains_nothing_in_one_sweep(profile, tmp_path):
     """The sweep asks one question for several figures, which may ask for more than each of them."""
     shipped = Store(tmp_path, ROOT / "book" / "records")

@@ -8,28 +8,25 @@ Whatever fails leaves the last good notebook and the last good site where they w
 
 from __future__ import annotations
 
-import argparse
-import math
 import os
 import re
-import shutil
-import subprocess
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from pprint import pformat
 from typing import Any
 
 import yaml
 
-from grokking_book.make import notebooks
+from grokking_book.make import notebooks, processes, settings
 from grokking_book.make.jobs import Job, Places, all_values, asks_for_runs, digest, plan, stamp_of
-from grokking_book.make.notebooks import INJECTED, code_cells, provenance, tags
+from grokking_book.make.notebooks import INJECTED, code_cells, provenance, tags, without_picture
 from grokking_book.make.parameters import WrongUse
-from grokking_book.make.render import STAMP, basis_of, render, stage
+from grokking_book.make.processes import Busy, Ended
+from grokking_book.make.render import STAMP, basis_of, render, repair, stage
+from grokking_book.make.settings import Settings, now
 from grokking_book.make.status import made
 
 REPORT_SECONDS = 15  # between two lines about the notebooks under way
@@ -48,13 +45,18 @@ class Row:
     missing: int | None = None  # runs without an answer
 
 
-def execute_stale(jobs: list[Job], places: Places, args: argparse.Namespace, profile: str) -> list[Row]:
+def execute_stale(jobs: list[Job], places: Places, args: Settings, profile: str) -> list[Row]:
     """Execute what is not current, those that read the others' runs after them; return all rows."""
-    env, rows = environment(args.fresh, profile), []
+    env, rows = settings.environment(places, profile), []
+    settings.make_jupyter(places)
+    if args.fresh:
+        # A date: what one notebook of this build has trained, the others read.
+        env["GROKKING_FRESH"] = now()
     stale = [job for job in jobs if args.fresh or not job.is_current()]
     if any(asks_for_runs(job) for job in stale):
         env["GROKKING_TRAINED_SINCE"] = now()
-        rows.append(train([job for job in stale if asks_for_runs(job)], places, env, args.minutes))
+        asking = [job for job in stale if asks_for_runs(job)]
+        rows.append(broken_promise(asking, places, env, args) or train(asking, places, env, args))
     for late in (False, True):
         due = [job for job in jobs if bool(job.reads) == late]
         if any(row.state == "FAILED" for row in rows):
@@ -64,30 +66,49 @@ def execute_stale(jobs: list[Job], places: Places, args: argparse.Namespace, pro
         if stale:
             print(f"profile {profile}: executing {', '.join(job.name for job in stale)}", flush=True)
         # Two even on one core: while one trains, the other may only read and draw.
-        workers = int(args.jobs) or min(max(os.cpu_count() or 1, 2), 4)
+        workers = args.jobs or min(max(os.cpu_count() or 1, 2), 4)
         rows += execute_all(stale, places, min(workers, max(1, len(stale))), env)
         rows += [Row(job.name, "unchanged") for job in due if job not in stale]
     return rows
 
 
-def train(jobs: list[Job], places: Places, env: dict[str, str], minutes: str) -> Row:
+def broken_promise(jobs: list[Job], places: Places, env: dict[str, str], args: Settings) -> Row | None:
+    """Return the row of a training that nobody asked for: runs are missing that are said to be shipped."""
+    profile = jobs[0].profile
+    if args.profile or args.trains or profile not in settings.complete_profiles(places):
+        return None
+    lacking = forecast("promised", profile, jobs, places, env)
+    if not lacking:
+        return None
+    print(
+        f"book/records/complete.yml says that all runs of {profile} are shipped, but {lacking}.\n"
+        f"They are not trained now; this trains them: make book PROFILE={profile}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return Row("training", "not asked for")
+
+
+def forecast(kind: str, profile: str, jobs: list[Job], places: Places, env: dict[str, str]) -> str:
+    """Return what `forecast` prints."""
+    log = places.build / "logs" / "forecast.log"
+    command = [sys.executable, "-m", "grokking_book.make.forecast", kind, profile]
+    status = processes.run([*command, *(job.name for job in jobs)], log, env)
+    return log.read_text().strip() if status == 0 else f"cannot be told: {last_line(log)}"
+
+
+def train(jobs: list[Job], places: Places, env: dict[str, str], args: Settings) -> Row:
     """Train what the notebooks ask for and what is not on record, until a time limit; return its row."""
-    running, logs = places.build / "running", places.build / "logs"
-    for folder in (running, logs):
-        folder.mkdir(parents=True, exist_ok=True)
-    asked, log = running / "asked.yml", logs / "training.log"
+    asked, log = places.build / "running" / "asked.yml", places.build / "logs" / "training.log"
+    asked.parent.mkdir(parents=True, exist_ok=True)
     asked.write_text(yaml.safe_dump({job.name: all_values(job) for job in jobs}, sort_keys=False))
+    if args.fresh:
+        print(f"training anew: {forecast('cost', str(asked), jobs, places, env)}", flush=True)
     command = [sys.executable, "-m", "grokking_core", "sweep", *(job.name for job in jobs)]
-    command += ["--profile", str(asked), *(["--minutes", minutes] if minutes else [])]
+    command += ["--profile", str(asked), *(["--minutes", str(args.minutes)] if args.minutes else [])]
     start = time.monotonic()
-    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out, env=env) as process:
-        while process.poll() is None:
-            try:
-                process.wait(REPORT_SECONDS)
-            except subprocess.TimeoutExpired:
-                print(f"training: {last_line(log)}", flush=True)
-    states = {0: "done", 3: "time limit"}
-    state = states.get(process.returncode, "FAILED")
+    status = processes.run(command, log, env, lambda: print(f"training: {last_line(log)}", flush=True))
+    state = {0: "done", 3: "time limit"}.get(status, "FAILED")
     if state == "FAILED":
         print(f"\ntraining failed\n\n{_indent(_tail(log))}\n", file=sys.stderr, flush=True)
     counts = re.findall(r"(\d+) read, (\d+) trained, (\d+) missing", log.read_text())
@@ -108,7 +129,8 @@ def execute_all(jobs: list[Job], places: Places, workers: int, env: dict[str, st
                         if future.running():
                             print(f"{job.name}: {last_line(log_of(job, places))}", flush=True)
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            processes.end_all()
             raise
     return rows
 
@@ -124,7 +146,7 @@ def execute(job: Job, places: Places, env: dict[str, str]) -> Row:
     log = log_of(job, places)
     partial = places.build / "running" / f"{job.name}.ipynb"
     source = partial.with_suffix(".source.ipynb")
-    for folder in (log.parent, partial.parent, job.output.parent):
+    for folder in (partial.parent, job.output.parent):
         folder.mkdir(parents=True, exist_ok=True)
     notebook = with_parameters(job)
     notebook["metadata"]["make_book"] = made(job)
@@ -136,13 +158,15 @@ def execute(job: Job, places: Places, env: dict[str, str]) -> Row:
     env = env | {"GROKKING_NOTEBOOK": job.name}
     start = time.monotonic()
     for _ in range(2):
-        with log.open("w") as out:
-            status = subprocess.run(command, stdout=out, stderr=out, env=env).returncode
+        status = processes.run(command, log, env)
         if status == 0 or not any(words in log.read_text() for words in LOST_PORT):
             break
     seconds = time.monotonic() - start
     if status != 0:
         print(failure(partial, log), file=sys.stderr, flush=True)
+        return Row(job.name, "FAILED", seconds)
+    if bare := without_picture(notebooks.read(partial)):
+        print(f"\n{partial}: no picture came of {', '.join(bare)}\n", file=sys.stderr, flush=True)
         return Row(job.name, "FAILED", seconds)
     os.replace(partial, job.output)
     job.stamp.write_text(stamp_of(job))
@@ -203,13 +227,15 @@ def render_if_changed(places: Places, jobs: list[Job]) -> Row:
     """Render the site if a page, an output or the configuration is new; return its row."""
     pages = stage(places, jobs)
     files = [file for file in pages.rglob("*") if file.is_file()]
-    inputs = digest(files, places.root, basis_of(places, pages))
+    absent = [job.name for job in jobs if not job.output.is_file()]
+    # The second line says of a site whether it is whole.
+    inputs = f"{digest(files, places.root, basis_of(places, pages))}\n{', '.join(absent)}\n"
     stamp = places.site / STAMP
     if stamp.is_file() and stamp.read_text() == inputs:
         return Row("the site", "unchanged")
     start = time.monotonic()
     # Without their outputs, notebooks lack the figures that other pages refer to.
-    error = render(places, pages, strict=all(job.output.is_file() for job in jobs))
+    error = render(places, pages, strict=not absent)
     if error:
         print(f"\nThe site could not be rendered:\n{_indent(error)}\n", file=sys.stderr)
         return Row("the site", "FAILED", time.monotonic() - start)
@@ -232,91 +258,40 @@ def table(rows: list[Row]) -> str:
     )
 
 
-def default_profile(places: Places, trains: bool) -> str:
-    """Return `paper` with a CUDA device, or with its records where nothing `trains`; else `laptop`."""
-    tool = shutil.which("nvidia-smi")
-    devices = tool and subprocess.run([tool, "-L"], capture_output=True).stdout
-    shipped = "paper" in complete_profiles(places) and not trains
-    return "paper" if devices or shipped else "laptop"
-
-
-def complete_profiles(places: Places) -> list[str]:
-    """Return the profiles all of whose runs are shipped: those that records/complete.yml lists.
-
-    A test holds the list to the records, which takes longer than a build may.
-    """
-    listed = places.book / "records" / "complete.yml"
-    names = yaml.safe_load(listed.read_text()) if listed.is_file() else None
-    return [name for name in names or [] if listed.with_name(f"{name}.parquet").is_file()]
-
-
-def environment(fresh: bool, profile: str) -> dict[str, str]:
-    """Return the notebooks' environment: this interpreter's own kernel, and what the package asks for."""
-    env = dict(os.environ, JUPYTER_PREFER_ENV_PATH="1", GROKKING_PROFILE=profile)
-    if fresh:
-        # A date: what one notebook of this build has trained, the others read.
-        env["GROKKING_FRESH"] = now()
-    return env
-
-
-def now() -> str:
-    """Return the date and time as records have it: UTC, ISO 8601 to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Return the arguments; what `make` put into the environment is their default."""
-    said = os.environ.get
-    parser = argparse.ArgumentParser(prog="python -m grokking_book.make", description=__doc__)
-    parser.add_argument("--profile", default=said("PROFILE"), help="smoke, laptop or paper")
-    parser.add_argument("--only", default=said("ONLY"), help="execute this notebook alone")
-    parser.add_argument("-p", "--parameters", default=said("P") or "", help="name=value ...")
-    parser.add_argument("--jobs", default=said("JOBS") or "0", help="notebooks at a time")
-    parser.add_argument("--minutes", default=said("MINUTES") or "", help="time limit of the training")
-    parser.add_argument("--fresh", action="store_true", default=said("FRESH", "") not in ("", "0"))
-    parser.add_argument("--root", type=Path, default=Path(), help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
-
-
-def is_above_0(text: str) -> bool:
-    """Return whether a text is a finite number above 0."""
-    try:
-        return 0 < float(text) < math.inf
-    except ValueError:
-        return False
-
-
-def build(places: Places, args: argparse.Namespace) -> list[Row]:
+def build(places: Places, args: Settings) -> list[Row]:
     """Execute what changed and render it if nothing failed; return the closing table's rows."""
-    if not args.jobs.isdecimal():
-        raise WrongUse(f"JOBS={args.jobs} must be a number of notebooks, 1 or more")
-    if args.minutes and not is_above_0(args.minutes):
-        raise WrongUse(f"MINUTES={args.minutes} must be a number above 0")
-    profile = args.profile or default_profile(places, trains=bool(args.parameters or args.fresh))
-    jobs = plan(places, profile, args.parameters, args.only)
+    profile = args.profile or settings.default_profile(places, args.trains)
+    jobs = plan(places, profile, args.parameters, args.only, settings.records_of(places))
     asked = [job for job in jobs if job.name == args.only or not args.only]
-    rows = execute_stale(asked, places, args, profile)
-    others = [job for job in jobs if job not in asked]
-    rows += [Row(job.name, "kept" if job.output.is_file() else "not executed") for job in others]
-    names = ["training", *(job.name for job in jobs)]
-    rows.sort(key=lambda row: names.index(row.name))
-    if any(row.state == "FAILED" for row in rows):
-        return rows
-    return [*rows, render_if_changed(places, jobs)]
+    with processes.only_build(places), processes.ended_by_signals():
+        repair(places)
+        rows = execute_stale(asked, places, args, profile)
+        others = [job for job in jobs if job not in asked]
+        rows += [Row(job.name, "kept" if job.output.is_file() else "not executed") for job in others]
+        names = ["training", *(job.name for job in jobs)]
+        rows.sort(key=lambda row: names.index(row.name))
+        failed = any(row.state == "FAILED" for row in rows)
+        return rows if failed else [*rows, render_if_changed(places, jobs)]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `make book`; return 0, 1 where a notebook or the site failed, 2 for wrong use."""
-    args = parse(argv)
-    places = Places(args.root)
+    """Run `make book`; return 0, 1 where it failed, 2 for wrong use, 128 + n where a signal ended it."""
     try:
+        args = settings.read(argv)
+        places = Places(args.root)
         rows = build(places, args)
     except WrongUse as error:
         print(f"make book: {error}", file=sys.stderr)
         return 2
+    except (Busy, OSError) as error:
+        print(f"make book: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nmake book: stopped", file=sys.stderr)
         return 1
+    except Ended as end:
+        print("\nmake book: ended by a signal; the next one goes on from here", file=sys.stderr)
+        return 128 + end.args[0]
     failed = any(row.state == "FAILED" for row in rows)
     print(f"\n{table(rows)}\n")
     index = (places.site / "index.html").resolve()

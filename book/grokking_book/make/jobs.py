@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,10 +105,13 @@ def stamp_of(job: Job) -> str:
     return "\n".join([job.inputs, *(digest([file], file.parent) for file in files), ""])
 
 
-def plan(places: Places, profile: str, given: str, only: str | None = None) -> list[Job]:
+def plan(
+    places: Places, profile: str, given: str, only: str | None = None, records: Sequence[object] = ()
+) -> list[Job]:
     """Return a job for every notebook, all parameters checked; `given` holds for `only`, or all.
 
-    Those that read what the others have trained come last.
+    `records` says which records the notebooks read: others make other pages. Those that read what the
+    others have trained come last.
 
     Raises
     ------
@@ -131,7 +134,7 @@ def plan(places: Places, profile: str, given: str, only: str | None = None) -> l
         # What is the notebook's own value needs no cell of its own.
         differing = _differing(values[name], own)
         # Prose decides no output: a sentence is edited without executing anything.
-        inputs = digest([], places.root, package, profile, differing, notebooks.code(source))
+        inputs = digest([], places.root, package, profile, differing, notebooks.code(source), *records)
         reads = figures if name in late else ()
         changed = _differing(values[name], own | usual[name])
         jobs.append(Job(name, source, differing, outputs[name], inputs, reads, profile, changed))

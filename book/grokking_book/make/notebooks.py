@@ -58,6 +58,17 @@ def provenance_of(notebook: Notebook) -> dict[str, Any]:
     return found[-1] if found else {}
 
 
+def without_picture(notebook: Notebook) -> list[str]:
+    """Return the names of the figures of an executed notebook whose cells have left no picture."""
+    figures = [(cell["metadata"].get("mystnb", {}).get("figure"), cell) for cell in _code_cells(notebook)]
+    return [figure.get("name", "a figure") for figure, cell in figures if figure and not _has_picture(cell)]
+
+
+def _has_picture(cell: Cell) -> bool:
+    kinds = {kind for out in cell["outputs"] for kind in out.get("data", {})}
+    return not kinds.isdisjoint(("image/png", "image/svg+xml", "text/html"))
+
+
 def merged(source: Notebook, executed: Notebook) -> Notebook:
     """Return the executed notebook with the source's prose and captions, if it ran the source's code."""
     ran = _code_cells(executed)

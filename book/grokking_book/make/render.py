@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
-from grokking_book.make import notebooks, status
+from grokking_book.make import notebooks, processes, settings, status
 from grokking_book.make.jobs import Job, Places, digest
 
 NO_PAGES = {"profiles", "records"}  # folders of the book with nothing to show
@@ -112,24 +111,29 @@ def run_sphinx(places: Places, pages: Path, work: Path, strict: bool) -> str | N
     command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(pages)]
     command += ["--config", str(places.root / "_config.yml"), "--path-output", str(work)]
     command += ["-W", "-n", "--keep-going"] if strict else []
-    # The extensions of Sphinx beside this code.
-    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
     log = places.build / "logs" / "render.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(done.stdout + done.stderr)
-    if done.returncode == 0:
+    if processes.run(command, log, settings.environment(places)) == 0:
         return None
-    told = [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
-    return "\n".join(told) or "\n".join(log.read_text().splitlines()[-25:])
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join([line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-25:])
 
 
 def swap(new: Path, old: Path) -> None:
-    """Put a folder in the place of another."""
-    gone = old.with_name(f"{old.name}.old")
+    """Put a folder in the place of another; `repair` puts that one back if this is cut off halfway."""
+    gone = gone_of(old)
     shutil.rmtree(gone, ignore_errors=True)
     if old.exists():
         os.replace(old, gone)
     os.replace(new, old)
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def gone_of(folder: Path) -> Path:
+    """Return where a folder lies while another takes its place."""
+    return folder.with_name(f"{folder.name}.old")
+
+
+def repair(places: Places) -> None:
+    """Put the last good site back where a build was killed between taking it away and the new one."""
+    if gone_of(places.site).is_dir() and not places.site.exists():
+        os.replace(gone_of(places.site), places.site)

@@ -1,0 +1,102 @@
+"""What `make book` is asked for, and the environment it hands on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from grokking_book.make import settings
+from grokking_book.make.jobs import Places
+from grokking_book.make.parameters import WrongUse
+
+
+@pytest.mark.parametrize(
+    ("text", "fresh"),
+    [("", False), ("0", False), ("no", False), ("False", False), ("off", False), ("1", True), ("YES", True)],
+)
+def test_fresh_means_what_it_says(text, fresh):
+    assert settings.read([], {"FRESH": text}).fresh is fresh
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"FRESH": "maybe"}, "FRESH=maybe must be 1 or 0"),
+        ({"FRESH": "2099-01-01"}, "FRESH=2099-01-01 must be 1 or 0"),
+        ({"GROKKING_FRESH": "false"}, "GROKKING_FRESH is set; make book takes FRESH=1"),
+        ({"GROKKING_FRESH": "2099-01-01"}, "GROKKING_FRESH is set"),
+        ({"JOBS": "0"}, "JOBS=0 must be a number of notebooks, 1 or more"),
+        ({"JOBS": "1e2"}, "JOBS=1e2"),
+        ({"MINUTES": "nan"}, "MINUTES=nan must be a number above 0"),
+        ({"MINUTES": "-1"}, "MINUTES=-1"),
+    ],
+)
+def test_variable_that_says_nothing_is_refused(environ, message):
+    with pytest.raises(WrongUse, match=message):
+        settings.read([], environ)
+
+
+def test_blanks_around_a_value_are_none_of_it():
+    read = settings.read([], {"PROFILE": " smoke ", "ONLY": " ", "JOBS": " 2 ", "MINUTES": "0.5 "})
+    assert (read.profile, read.only, read.jobs, read.minutes) == ("smoke", None, 2, 0.5)
+
+
+@pytest.mark.parametrize(("given", "trains"), [({}, False), ({"P": "p=7"}, True), ({"FRESH": "1"}, True)])
+def test_what_trains_is_parameters_and_fresh(given, trains):
+    assert settings.read([], given).trains is trains
+
+
+def test_relative_folders_are_the_same_wherever_a_process_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = settings.environment(Places(tmp_path), environ={"GROKKING_RECORDS": "mine", "XDG_CACHE_HOME": "c"})
+    assert env["GROKKING_RECORDS"] == str(tmp_path / "mine")
+    assert env["XDG_CACHE_HOME"] == str(tmp_path / "c")
+    assert env["GROKKING_SHIPPED"] == str(tmp_path / "book" / "records")
+
+
+def test_readers_own_settings_are_not_handed_on(tmp_path):
+    names = ("PYTHONSTARTUP", "PYTHONPATH", "MPLBACKEND", "MATPLOTLIBRC", "IPYTHONDIR", "JUPYTER_PATH")
+    own = dict.fromkeys(names, "theirs")
+    own |= {"GROKKING_TRAINED_SINCE": "2099", "HOME": "/home/reader"}
+    env = settings.environment(Places(tmp_path), "smoke", own)
+    assert "theirs" not in env.values()
+    assert "GROKKING_TRAINED_SINCE" not in env
+    assert (env["HOME"], env["GROKKING_PROFILE"]) == ("/home/reader", "smoke")
+
+
+def test_reader_with_settings_of_matplotlib_and_ipython_sees_the_same_figures(tmp_path):
+    home = tmp_path / "home"
+    for file, text in (
+        (".config/matplotlib/matplotlibrc", "text.usetex: True\nfont.size: 30\n"),
+        (".ipython/profile_default/startup/00.py", "raise SystemExit\n"),
+    ):
+        (home / file).parent.mkdir(parents=True)
+        (home / file).write_text(text)
+    places = Places(tmp_path / "clone")
+    settings.make_jupyter(places)
+    environ = {"HOME": str(home), "PATH": "/usr/bin:/bin", "MATPLOTLIBRC": str(home)}
+    code = "import matplotlib as m; print(m.rcParams['text.usetex'], m.rcParams['font.size'])"
+    code += "\nfrom IPython.paths import get_ipython_dir as d; print(d())"
+    code += "\nfrom jupyter_client.kernelspec import KernelSpecManager as k"
+    code += "\nprint(k().get_kernel_spec('python3').argv[0])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=settings.environment(places, environ=environ),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    drawn, ipython, python = done.stdout.splitlines()
+    assert drawn == "False 10.0"
+    assert Path(ipython).is_relative_to(places.build)
+    assert python == sys.executable
+
+
+def test_records_that_pages_are_made_from_are_told_apart(tmp_path):
+    places = Places(tmp_path)
+    none = settings.records_of(places, {})
+    assert settings.records_of(places, {"GROKKING_RECORDS": "/elsewhere"}) != none
+    (tmp_path / "book" / "records").mkdir(parents=True)
+    (tmp_path / "book" / "records" / "laptop.parquet").write_text("a pack")
+    assert settings.records_of(places, {}) != none
