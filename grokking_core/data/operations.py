@@ -37,6 +37,10 @@ class Operation:
     inverts: bool = False  # has inverses of all but 0: needs a prime modulus
     y_nonzero: bool = False  # y = 0 is outside the domain
     nonzero: bool = False  # on the residues 1..p-1, numbered from 0: a stands for a + 1
+    latex: str  # for pictures and tables
+    words: str = ""  # its name in a sentence, where that is not its key
+    symmetric: bool  # the answer does not depend on the order of the operands
+    n_operations: int  # of arithmetic, or products and inverses, in the term as it is written
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -100,20 +104,72 @@ def _sandwich(x: np.ndarray, y: np.ndarray, n: int) -> np.ndarray:
 # those of the multiplicative group, where it is x+y mod p-1 under other names
 
 OPERATIONS: dict[str, Operation] = {
-    "x+y": Operation(answer=lambda x, y, p: (x + y) % p),
-    "x-y": Operation(answer=lambda x, y, p: (x - y) % p),
-    "x*y": Operation(answer=lambda x, y, p: x * y % p),
-    "x*y!=0": Operation(answer=_multiply_nonzero, inverts=True, nonzero=True),
-    "x/y": Operation(answer=_divide, inverts=True, y_nonzero=True),
-    "x/y|x-y": Operation(answer=_divide_if_odd_else_subtract, inverts=True),
-    "x^2+y^2": Operation(answer=lambda x, y, p: (x**2 + y**2) % p),
-    "x^2+xy+y^2": Operation(answer=lambda x, y, p: (x**2 + x * y + y**2) % p),
-    "x^2+xy+y^2+x": Operation(answer=lambda x, y, p: (x**2 + x * y + y**2 + x) % p),
-    "x^3+xy": Operation(answer=lambda x, y, p: (x**3 + x * y) % p),
-    "x^3+xy^2+y": Operation(answer=lambda x, y, p: (x**3 + x * y**2 + y) % p),
-    "s5:xy": Operation(answer=compose, on_group=True),
-    "s5:xyx^-1": Operation(answer=_conjugate, on_group=True),
-    "s5:xyx": Operation(answer=_sandwich, on_group=True),
+    "x+y": Operation(answer=lambda x, y, p: (x + y) % p, latex="$x+y$", symmetric=True, n_operations=1),
+    "x-y": Operation(answer=lambda x, y, p: (x - y) % p, latex="$x-y$", symmetric=False, n_operations=1),
+    "x*y": Operation(answer=lambda x, y, p: x * y % p, latex=r"$x \cdot y$", symmetric=True, n_operations=1),
+    "x*y!=0": Operation(
+        answer=_multiply_nonzero,
+        inverts=True,
+        nonzero=True,
+        latex=r"$x \cdot y$ (without 0)",
+        symmetric=True,
+        n_operations=1,
+    ),
+    "x/y": Operation(
+        answer=_divide, inverts=True, y_nonzero=True, latex="$x/y$", symmetric=False, n_operations=1
+    ),
+    "x/y|x-y": Operation(
+        answer=_divide_if_odd_else_subtract,
+        inverts=True,
+        latex="$x/y$ or $x-y$",
+        symmetric=False,
+        n_operations=3,
+    ),
+    "x^2+y^2": Operation(
+        answer=lambda x, y, p: (x**2 + y**2) % p, latex="$x^2+y^2$", symmetric=True, n_operations=3
+    ),
+    "x^2+xy+y^2": Operation(
+        answer=lambda x, y, p: (x**2 + x * y + y**2) % p, latex="$x^2+xy+y^2$", symmetric=True, n_operations=5
+    ),
+    "x^2+xy+y^2+x": Operation(
+        answer=lambda x, y, p: (x**2 + x * y + y**2 + x) % p,
+        latex="$x^2+xy+y^2+x$",
+        symmetric=False,
+        n_operations=6,
+    ),
+    "x^3+xy": Operation(
+        answer=lambda x, y, p: (x**3 + x * y) % p, latex="$x^3+xy$", symmetric=False, n_operations=4
+    ),
+    "x^3+xy^2+y": Operation(
+        answer=lambda x, y, p: (x**3 + x * y**2 + y) % p,
+        latex="$x^3+xy^2+y$",
+        symmetric=False,
+        n_operations=6,
+    ),
+    "s5:xy": Operation(
+        answer=compose,
+        on_group=True,
+        latex="$xy$ (permutations)",
+        words="S5 product",
+        symmetric=False,
+        n_operations=1,
+    ),
+    "s5:xyx^-1": Operation(
+        answer=_conjugate,
+        on_group=True,
+        latex="$xyx^{-1}$ (permutations)",
+        words="xyx^-1 on S5",
+        symmetric=False,
+        n_operations=3,
+    ),
+    "s5:xyx": Operation(
+        answer=_sandwich,
+        on_group=True,
+        latex="$xyx$ (permutations)",
+        words="xyx on S5",
+        symmetric=False,
+        n_operations=2,
+    ),
 }
 
 
@@ -135,14 +191,6 @@ def check_operation(operation: str, p: int = 97, n: int = 5) -> None:
         raise ValueError(
             f"p={p} must be prime for {operation!r}: only then has every residue but 0 an inverse"
         )
-
-
-@lru_cache
-def is_symmetric(operation: str) -> bool:
-    """Whether the answers do not depend on the order of the operands."""
-    x, y, answer = (column.tolist() for column in operation_table(operation, 5, 3))
-    known = dict(zip(zip(x, y, strict=True), answer, strict=True))
-    return all(known.get((b, a)) == z for (a, b), z in known.items())
 
 
 def n_elements(operation: str, p: int = 97, n: int = 5) -> int:

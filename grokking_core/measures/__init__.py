@@ -16,6 +16,7 @@ from grokking_core.measures.intervals import (
     NOTHING,
     TAIL,
     Estimate,
+    floats,
     interval,
     spearman,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "Side",
     "alike",
     "best_accuracy",
+    "floats",
     "fraction_needed",
     "fractions_relapsed",
     "gap",

@@ -58,7 +58,7 @@ def outcomes(records: Sequence[Record]) -> pd.DataFrame:
     99 % within 10,000 updates; NA where the run was given up earlier.
     """
     table = measures.summary(records, LEARNED).query("not missing")
-    symmetric = table["operation"].map(data.is_symmetric).astype(bool)
+    symmetric = table["operation"].map(lambda name: data.OPERATIONS[name].symmetric).astype(bool)
     table["accuracy"] = table["best_validation"].mask(symmetric, table["best_unmirrored"])
     shown = ~symmetric | (table["accuracy"] >= UNMIRRORED)
     table["enough"] = (table["best_validation"] >= LEARNED) & shown
@@ -121,8 +121,8 @@ def bracket(needed: Needed) -> str:
 
 def brackets(needed: Mapping[str, Needed]) -> str:
     """Where fractions needed lie, by name."""
-    told = (f"{words.name(label)} {bracket(found)}" for label, found in needed.items())
-    return f"Fraction needed: {'; '.join(told)}." if needed else ""
+    text = (f"{words.name(label)} {bracket(found)}" for label, found in needed.items())
+    return f"Fraction needed: {'; '.join(text)}." if needed else ""
 
 
 def notes(records: Records, operation: str | None = None, steps: int | None = None) -> list[str]:
@@ -130,23 +130,23 @@ def notes(records: Records, operation: str | None = None, steps: int | None = No
 
     `operation` and `steps` are the paper's, where a claim depends on them.
     """
-    runs, told = records.runs, []
+    runs, text = records.runs, []
     others = [run for run in runs if operation and run.operation != operation]
     if operation and others:
-        told.append(
+        text.append(
             f"This is {words.listed(map(words.task, others))}; the paper's is {words.name(operation)}."
         )
     if sizes := words.listed(size for run in runs for size in _unlike_the_papers(run)):
-        told.append(f"Not the paper's size: {sizes}.")
+        text.append(f"Not the paper's size: {sizes}.")
     cut = [r.last_step for r in records if not has_learned(r) and r.diverged_at is None]
     if steps and cut and max(cut) < steps:
         followed = words.span(cut)
-        told.append(
+        text.append(
             f"Runs that did not learn were followed for {followed} updates; the paper's, for {steps:,}."
         )
     if records.missing:
-        told.append(f"Missing: {len(records.missing)} of {len(runs)} runs.")
-    return told
+        text.append(f"Missing: {len(records.missing)} of {len(runs)} runs.")
+    return text
 
 
 def _unlike_the_papers(run: Run) -> list[str]:

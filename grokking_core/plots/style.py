@@ -25,6 +25,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from grokking_core import data
+
 Key = TypeVar("Key", bound=Hashable)  #: what a legend tells apart
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -84,25 +86,14 @@ ARCHITECTURES = {"transformer": Style(_BLACK, "o"), "mlp": Style(_PINK, "s", "--
 STYLES = OPERATIONS | VARIANTS | ARCHITECTURES
 OTHERS = tuple(map(Style, (_AMBER, _GREEN, _INDIGO, _BROWN, _SKY, _PURPLE, _FOREST), "DPXvh^d"))
 COSETS = (_BLACK, _SKY, _AMBER, _GREEN, _INDIGO, _BROWN, _PINK, _WINE)
+COLUMNS = {
+    "best_train": "training accuracy",
+    "best_validation": "validation accuracy",
+    "best_unmirrored": "validation accuracy, unmirrored pairs",
+}
 FOUND = _INDIGO  # a measured agreement, against chance in black
 
-LABELS = {
-    "x+y": "$x+y$",
-    "x-y": "$x-y$",
-    "x*y": r"$x \cdot y$",
-    "x*y!=0": r"$x \cdot y$ (without 0)",
-    "x/y": "$x/y$",
-    "x/y|x-y": "$x/y$ or $x-y$",
-    "x^2+y^2": "$x^2+y^2$",
-    "x^2+xy+y^2": "$x^2+xy+y^2$",
-    "x^2+xy+y^2+x": "$x^2+xy+y^2+x$",
-    "x^3+xy": "$x^3+xy$",
-    "x^3+xy^2+y": "$x^3+xy^2+y$",
-    "s5:xy": "$xy$ (permutations)",
-    "s5:xyx^-1": "$xyx^{-1}$ (permutations)",
-    "s5:xyx": "$xyx$ (permutations)",
-    "mlp": "MLP",
-}
+LABELS = {name: operation.latex for name, operation in data.OPERATIONS.items()} | {"mlp": "MLP"}
 
 
 def styles(values: Iterable[Key]) -> dict[Key, Style]:
@@ -213,6 +204,20 @@ def ink(colour: str) -> str:
     return "black" if np.dot(to_rgb(colour), (0.299, 0.587, 0.114)) > 0.55 else "white"
 
 
-def floats(values: Any) -> np.ndarray:
-    """Numbers of a column with NaN where there is none, whatever its type."""
-    return pd.Series(values).astype("Float64").to_numpy(float, na_value=np.nan)
+def groups(table: pd.DataFrame, by: str, order: Sequence[Hashable] | None) -> dict[Hashable, pd.DataFrame]:
+    """The rows of each value of a column, in order; names as in `STYLES`."""
+    if by not in table:
+        raise ValueError(f"by={by!r} is no column of the table; choose from {', '.join(map(str, table))}")
+    values = list(table[by].unique())
+    if order is None and pd.api.types.is_numeric_dtype(table[by]):
+        order = sorted(values)
+    elif order is None:  # what is on record must not decide
+        order = [name for name in STYLES if name in values]
+        order += [value for value in values if value not in STYLES]
+    return {value: pd.DataFrame(table[table[by] == value]) for value in order if value in values}
+
+
+def recorded(summary: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs on record, and the missing ones."""
+    missing = summary["missing"].to_numpy(bool)
+    return pd.DataFrame(summary[~missing]), pd.DataFrame(summary[missing])

@@ -7,18 +7,19 @@ from collections.abc import Iterable
 from grokking_core import data
 from grokking_core.runs.run import Run
 
-NAMES = {"s5:xy": "S5 product", "s5:xyx": "xyx on S5", "s5:xyx^-1": "xyx^-1 on S5"}
-
 
 def name(label: str) -> str:
     """The name of an operation, or of a variant, in quotes if it has a comma in it."""
-    return NAMES.get(label, repr(label) if "," in label else label)
+    called = data.OPERATIONS[label].words if label in data.OPERATIONS else ""
+    return called or (repr(label) if "," in label else label)
 
 
 def task(run: Run) -> str:
     """The operation, and what it acts on."""
-    named = NAMES.get(run.operation, f"{run.operation} mod {run.p}")
-    return named.replace("S5", f"S{run.n}") if data.OPERATIONS[run.operation].on_group else named
+    operation = data.OPERATIONS[run.operation]
+    if operation.on_group:
+        return name(run.operation).replace("S5", f"S{run.n}")
+    return f"{name(run.operation)} mod {run.p}"
 
 
 def listed(values: Iterable[object]) -> str:
@@ -35,3 +36,10 @@ def span(steps: Iterable[int]) -> str:
 def percent(share: float) -> str:
     """A share as percent."""
     return f"{100 * share:.3g} %"
+
+
+def exact_percent(share: float) -> str:
+    """A share as percent with a decimal; 0 % and 100 % only where it is none and all."""
+    if share in (0, 1):
+        return f"{100 * share:.0f} %"
+    return f"{min(max(100 * share, 0.1), 99.9):.1f} %"

@@ -29,7 +29,7 @@ def has_rows(record: Record) -> bool:
 
 def knows(record: Record) -> bool:
     """Whether the network answers KNOWS of what it was not shown, or of its unmirrored pairs, at its end."""
-    side = "unmirrored" if data.is_symmetric(record.run.operation) else "validation"
+    side = "unmirrored" if data.OPERATIONS[record.run.operation].symmetric else "validation"
     return bool(record.curve[f"{side}_accuracy"].iloc[-1] >= KNOWS)
 
 

@@ -79,6 +79,15 @@ def test_table_is_symmetric_exactly_where_the_operation_is(operation):
     assert np.array_equal(table, table.T) == (operation in SYMMETRIC)
 
 
+def test_operation_says_how_it_is_written_and_called():
+    for name, operation in data.OPERATIONS.items():
+        assert operation.latex.startswith("$"), name
+        assert operation.n_operations >= 1, name
+        assert bool(operation.words) == operation.on_group, name
+    by_hand = {"x/y|x-y": 3, "x^2+xy+y^2": 5, "x^3+xy^2+y": 6, "s5:xyx^-1": 3}
+    assert {name: data.OPERATIONS[name].n_operations for name in by_hand} == by_hand
+
+
 # Residues.
 
 

@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from grokking_core import Run, data, plots
-from grokking_core.plots import embeddings as pictures
+from grokking_core.plots import embeddings, tables
 from grokking_core.plots import style as look
 from grokking_core.runs.record import Record
 from grokking_core.weights.structure import Structure
@@ -43,8 +43,8 @@ def ticks(axis) -> list[str]:
 
 
 def test_functions_are_offered_by_plots():
-    assert plots.embedding is pictures.embedding
-    assert plots.filled_table is pictures.filled_table
+    assert plots.embedding is embeddings.embedding
+    assert plots.filled_table is tables.filled_table
 
 
 # -------------------------------------------------------------------------------------------------
@@ -58,8 +58,8 @@ def test_small_table_has_its_answers_written_and_its_holes_blank():
     assert len(written(ax)) == 19
     assert written(ax)[3, 1] == "e"  # 3 / 2 = 4 mod 5; columns begin with y = 1
     assert (ticks(ax.xaxis), ticks(ax.yaxis)) == (list("bcde"), list("abcde"))
-    assert cells(ax)[2, 2] == pictures.PAPER.lower()
-    assert (cells(ax) == pictures.SHADE.lower()).sum() == 19
+    assert cells(ax)[2, 2] == tables.PAPER.lower()
+    assert (cells(ax) == tables.SHADE.lower()).sum() == 19
 
 
 def test_small_table_has_the_symbols_it_is_given():
@@ -90,7 +90,7 @@ def test_filled_table_tells_training_right_and_wrong_apart():
     given[5] = given[40] = 22
     train = np.arange(len(given)) < 40
     ax = plots.filled_table(*LARGE, given, train)
-    colours = {name: colour.lower() for name, colour in pictures.KINDS.items()}
+    colours = {name: colour.lower() for name, colour in tables.KINDS.items()}
     flat = cells(ax).ravel()
     assert flat[0] == colours["training, right"]
     assert flat[5] == colours["training, wrong"]
@@ -237,7 +237,7 @@ def test_structures_of_lines_have_the_picture_and_the_test_side_by_side():
 
 
 def test_structures_of_cosets_have_the_papers_last_where_it_is_not_among_the_first(monkeypatch):
-    monkeypatch.setattr(pictures, "CLASSES", 1)
+    monkeypatch.setattr(embeddings, "CLASSES", 1)
     table = COSETS.assign(subgroup=[25, 0, 0], conjugate=0)  # in S_4
     figure = plots.structures([network("s5:xy", 1.0, table, n=24)])
     assert panels(figure)[0] == "decay 0.5, seed 0, 3,000 updates: validation 100 %"

@@ -167,7 +167,7 @@ def _when_learned(name: str, group: Sequence[Record], threshold: float) -> str:
     text += f", validation {reached(group, 'validation', threshold)}"
     if any(record.steps_to(threshold, "validation") is None for record in group):
         text += f", best accuracy {_best(group, 'validation')}"
-        if data.is_symmetric(group[0].run.operation):
+        if data.OPERATIONS[group[0].run.operation].symmetric:
             text += f", on unmirrored equations {_best(group, 'unmirrored')}"
     return f"{text} (*n* = {len(group)})"
 
@@ -200,7 +200,7 @@ def at_the_end(plan: Plan, store: Store, threshold: float) -> Told:
         right = {name: f"{100 * share:.2f} %" for name, share in record.curve.iloc[-1].items()}
         text = f"{setting(record.run)}, after {record.last_step:,} updates: in training"
         text += f" {right['train_accuracy']}, held out {right['validation_accuracy']}"
-        if data.is_symmetric(record.run.operation):
+        if data.OPERATIONS[record.run.operation].symmetric:
             text += f", of the unmirrored ones of these {right['unmirrored_accuracy']}"
         lines.append(text)
     return Told("Cells that are right after the last update", lines, records.missing)

@@ -15,9 +15,9 @@ import pandas as pd
 
 from grokking_book.play.widget import Widget
 from grokking_core import data
-from grokking_core.paper import evidence as findings
-from grokking_core.plots import embeddings as pictures
+from grokking_core.paper.evidence import LEARNED
 from grokking_core.plots import style as look
+from grokking_core.plots import tables
 from grokking_core.runs import words
 from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
@@ -139,7 +139,7 @@ def _orthonormal(functions: np.ndarray) -> np.ndarray:
 # What a page shows
 
 
-def moments(films: Sequence[Film], threshold: float = findings.LEARNED) -> pd.DataFrame:
+def moments(films: Sequence[Film], threshold: float = LEARNED) -> pd.DataFrame:
     """How far the order has come when the accuracies pass their marks: a row a film and moment.
 
     Parameters
@@ -181,7 +181,7 @@ def widget(films: Sequence[Film]) -> Widget:
 
     It says where there is none. Points are rounded to 1/32,767 of the largest coordinate, shares to 0.01 %.
     """
-    kinds = list(pictures.KINDS.items())[:4]  # training right and wrong, held out right and wrong
+    kinds = list(tables.KINDS.items())[:4]  # training right and wrong, held out right and wrong
     colours = {"train": look.COLOURS["train"], "validation": look.COLOURS["validation"], "order": look.GREY}
     told = {"films": [_told(film) for film in films], "kinds": kinds, "colours": colours}
     return Widget("film", told, _in_words(films))

@@ -1,0 +1,41 @@
+"""The verdicts on the paper's claims as a table of the site."""
+
+from __future__ import annotations
+
+import html
+
+import pandas as pd
+
+from grokking_core.paper.claims import Kind
+
+COLOURS: dict[Kind, str] = {  # of the ground; the word on it is white
+    "agrees": "#1a6e3c",
+    "partly": "#8a5a00",
+    "differs": "#a12a2a",
+    "not reached": "#5f6670",
+}
+
+
+def to_html(table: pd.DataFrame, code_page: str = "claims_code.html") -> str:
+    """`verdicts` as a table for the book: the verdict by colour and word, links to figure and rule.
+
+    Links are relative to the book's folder; that to the rule goes to an anchor, such as decides-c7, of
+    `code_page`.
+    """
+    head = "".join(f"<th>{name}</th>" for name in ("claim", "the paper says", "measured", "n"))
+    badge = "color: white; padding: 0.1em 0.5em; white-space: nowrap; background: "
+    style = "text-align: left; vertical-align: top; padding: 0.5em; border-top: 1px solid #8888"
+    rows = []
+    for row in table.to_dict("records"):
+        word = f'<span style="{badge}{COLOURS[row["verdict"]]}">{row["verdict"]}</span>'
+        links = f'<a href="{row["page"]}.html">figure</a>, '
+        links += f'<a href="{code_page}#decides-{row["decided by"]}">rule</a>'
+        cells = (
+            f"<strong>{row['id']}</strong><br/>{word}<br/>{links}",
+            f"{html.escape(row['claim'])} <em>({html.escape(row['where'])})</em>",
+            html.escape(row["measured"]),
+            f"{row['n']}",
+        )
+        inside = "".join(f'<td style="{style}">{cell}</td>' for cell in cells)
+        rows.append(f'<tr id="{row["decided by"]}">{inside}</tr>')
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

@@ -1,0 +1,41 @@
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from grokking_book.pages import verdicts
+from grokking_core.paper.claims import CLAIMS, KINDS
+
+
+@pytest.fixture
+def table():
+    """A row a claim, the verdicts in turn."""
+    rows = [
+        {"id": claim.id, "where": claim.where, "claim": claim.says, "verdict": KINDS[i % len(KINDS)],
+         "measured": f"{i} of 9.", "n": i, "page": claim.page, "decided by": claim.decide.__name__}
+        for i, claim in enumerate(CLAIMS.values())
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_html_has_word_colour_and_links_of_each_verdict(table):
+    tree = ElementTree.fromstring(verdicts.to_html(table))
+    rows = tree.findall("./tbody/tr")
+    assert [row.get("id") for row in rows] == [name.lower() for name in CLAIMS]
+    for row, (_, verdict) in zip(rows, table.iterrows(), strict=True):
+        cells = row.findall("td")
+        word = cells[0].find("span")
+        assert word is not None
+        assert word.text == verdict["verdict"]
+        assert verdicts.COLOURS[verdict["verdict"]] in word.get("style", "")
+        assert [cell.text for cell in cells[2:]] == [verdict["measured"], str(verdict["n"])]
+        links = [link.get("href") for link in row.iter("a")]
+        assert links == [f"{verdict['page']}.html", f"claims_code.html#decides-{row.get('id')}"]
+    assert set(verdicts.COLOURS) == set(KINDS)
+
+
+def test_html_escapes_what_is_said(table):
+    odd = table.head(1).assign(claim="a < b & c", measured="<b>1</b>")
+    cells = ElementTree.fromstring(verdicts.to_html(odd)).findall("./tbody/tr/td")
+    assert "".join(cells[1].itertext()).startswith("a < b & c")
+    assert "".join(cells[2].itertext()) == "<b>1</b>"
