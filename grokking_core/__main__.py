@@ -32,7 +32,6 @@ from grokking_core.runs.records import Records
 from grokking_core.runs.run import CHOICES, Run
 from grokking_core.sweeps.estimate import Estimate, duration, expected
 from grokking_core.sweeps.progress import Forgiving
-from grokking_core.sweeps.trainer import default_device
 
 DONE, FAILED, WRONG_USE, STOPPED = range(4)
 
@@ -175,7 +174,7 @@ def _computed(part: Part, device: str | None) -> list[Run]:
     ValueError
         If they are all of them.
     """
-    device = device or default_device()
+    device = device or training.default_device()
     missing = Plan((part,)).read().missing
     lacking = {run for run in missing if run.precision not in training.precisions(device)}
     if lacking == {*part.runs}:
@@ -204,7 +203,7 @@ def _status(records: Records) -> int:
 
 def status(args: argparse.Namespace) -> int:
     """Say what is on record, by experiment and profile, and what the files take."""
-    store, device = Store(), args.device or default_device()
+    store, device = Store(), args.device or training.default_device()
     names = args.experiments or list(experiments.EXPERIMENTS)
     profiles = [args.profile] if args.profile else ["smoke", "laptop", "paper"]
     lines = [["experiment", "profile", "runs", "recorded", "under way", "missing", "expected"]]
@@ -287,7 +286,12 @@ def bench(args: argparse.Namespace) -> int:
     from grokking_core import bench
 
     text = bench.report(
-        args.device, args.precision, args.widths, args.rounds, as_json=args.json, output=args.output
+        args.device or training.default_device(),
+        args.precision,
+        args.widths,
+        args.rounds,
+        as_json=args.json,
+        output=args.output,
     )
     print(text)
     return DONE
@@ -342,7 +346,7 @@ def parser() -> argparse.ArgumentParser:
     p = _command(commands, "bench", bench)
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
     p.add_argument("--output", metavar="FILE", help="also write the JSON to a file")
-    p.add_argument("--device", default=default_device(), help="(default: %(default)s)")
+    p.add_argument("--device", help="(default: what a sweep would take)")
     p.add_argument("--precision", choices=("fp32", "tf32"), default="fp32")
     p.add_argument("--widths", type=int, nargs="+", metavar="R", help="runs trained at a time")
     p.add_argument("--rounds", type=int, default=5, help="times that everything is measured (5)")

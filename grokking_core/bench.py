@@ -28,8 +28,8 @@ from grokking_core.model import plain as plain_networks
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
-from grokking_core.training import devices, plain
-from grokking_core.training.ensemble import Ensemble, make_ensembles
+from grokking_core.training import cards, devices, plain
+from grokking_core.training.ensemble import Ensemble, make_ensemble
 
 PAPER = Run(operation="x/y")
 SECONDS = 0.6  # of one measurement
@@ -134,28 +134,53 @@ def plain_rate(run: Run, device: torch.device) -> Callable[[], float]:
 def engine_rate(run: Run, width: int, device: torch.device) -> Callable[[], float]:
     """Run-steps a second of the engine with `width` runs at a time."""
     runs = [replace(run, seed=seed) for seed in range(width)]
-    ensembles = make_ensembles(runs, width, device)
-    trajectories = iter(Trajectory(run) for run in runs)
-    for e in ensembles:
-        for slot in range(len(e.slots)):
-            e.load(slot, next(trajectories))
-
-    def stepper(share: Sequence[Ensemble]) -> Callable[[], int]:
-        def step() -> int:
-            for e in share:
-                e.update(BLOCK)
-            return BLOCK * sum(len(e.slots) for e in share)
-
-        return step
-
-    n_workers = torch.get_num_threads() if device.type == "cpu" else 1
-    steppers = [stepper(ensembles[i::n_workers]) for i in range(min(n_workers, len(ensembles)))]
+    if device.type == "cuda":
+        return lambda: _card_rate(runs, device)
+    ensembles = [Ensemble([run], 1, device) for run in runs]
+    for e, run in zip(ensembles, runs, strict=True):
+        e.load(0, Trajectory(run))
+    n_workers = torch.get_num_threads()
+    steppers = [_stepper(ensembles[i::n_workers]) for i in range(min(n_workers, width))]
 
     def rate() -> float:
         with devices.settings(device, run.precision):
             return _rate(steppers, device)
 
     return rate
+
+
+def _card_rate(runs: Sequence[Run], device: torch.device) -> float:
+    """One ensemble on a card, made for this measurement alone: several together may not fit.
+
+    Raises
+    ------
+    MemoryError
+        If not all of the runs fit into one ensemble.
+    """
+    with devices.settings(device, runs[0].precision):
+        e = make_ensemble(runs, len(runs), device, cards.path_of(device))
+        try:
+            if len(e.slots) < len(runs):
+                raise MemoryError(
+                    f"{len(runs)} runs do not fit into {device}, {len(e.slots)} do: see --widths"
+                )
+            for slot, run in enumerate(runs):
+                e.load(slot, Trajectory(run))
+            return _rate([_stepper([e])], device)
+        finally:
+            e.close()
+            devices.give_back(device)
+
+
+def _stepper(ensembles: Sequence[Ensemble]) -> Callable[[], int]:
+    """Makes a block of updates of each of some ensembles; returns how many run-steps these are."""
+
+    def step() -> int:
+        for e in ensembles:
+            e.update(BLOCK)
+        return BLOCK * sum(len(e.slots) for e in ensembles)
+
+    return step
 
 
 def product_rate(run: Run, device: torch.device) -> Callable[[], float]:
@@ -203,7 +228,7 @@ def _rate(steppers: Sequence[Callable[[], int]], device: torch.device) -> float:
     """Units of work a second of some steppers, a thread each, for `SECONDS` after a first step."""
 
     def work(step: Callable[[], int]) -> int:
-        done = 0
+        done = step()
         while time.perf_counter() < until:
             done += step()
         return done

@@ -71,6 +71,8 @@ class Network:
         (R, n) each. `backward` overwrites the gradients.
     """
 
+    SAVED: tuple[str, ...] = ()  # attributes that `forward` makes anew
+
     def __init__(self, run: Run, parameters: Tensor, gradients: Tensor):
         layout = Layout(run)
         self.w, self.dw = layout.views(parameters), layout.views(gradients)
@@ -79,7 +81,12 @@ class Network:
         self._buffers: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def buffer(self, name: str, *shape: int) -> Tensor:
-        """Memory of shape (R, *shape), the same at every call with this name and shape."""
+        """Memory of shape (R, *shape), the same at every call with this name and shape.
+
+        Memory that outlives a call must be written, which a compiled pass is spared: it plans its own.
+        """
+        if torch.compiler.is_compiling():
+            return self.w["embedding.weight"].new_empty(self.n_runs, *shape)
         if (name, shape) not in self._buffers:
             self._buffers[name, shape] = self.w["embedding.weight"].new_empty(self.n_runs, *shape)
         return self._buffers[name, shape]
@@ -92,6 +99,11 @@ class Network:
         """Gradients of sum(dlogits * logits) for the last `forward`."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Let go of what the last `forward` has saved: a compiled pass need not write it to memory."""
+        for name in self.SAVED:
+            setattr(self, name, None)
+
     def drop_counter(self, n_rows: int, n_equations: int, width: int) -> Tensor:
         """Counters (N, width) of a branch's dropout: places in the plain network's branch."""
         raise NotImplementedError
@@ -99,6 +111,8 @@ class Network:
 
 class TransformerNetwork(Network):
     """R times `plain.Transformer`."""
+
+    SAVED = ("saved", "table", "final", "table_row", "x_row")
 
     def __init__(self, run: Run, parameters: Tensor, gradients: Tensor):
         super().__init__(run, parameters, gradients)
@@ -252,12 +266,8 @@ class TransformerNetwork(Network):
         """
         x, b = self.n_x, self.n_equations
         (k, v), (kx, vx) = kv.split(self.d_model, -1), at_x.split(self.d_model, -1)
-        ends = (
-            (0, x),
-            (x, 2 * x),
-            (2 * x, 2 * x + b),
-            (2 * x + b, 2 * x + 2 * b),
-        )  # rows of positions 0 to 3
+        # Rows of positions 0 to 3:
+        ends = ((0, x), (x, 2 * x), (2 * x, 2 * x + b), (2 * x + b, 2 * x + 2 * b))
         own = [slice(*end) for end in ends]
         seen = [([k[:, own[0]]], [v[:, own[0]]])]
         seen.append(([k[:, own[0]], k[:, own[1]]], [v[:, own[0]], v[:, own[1]]]))
@@ -336,6 +346,8 @@ class TransformerNetwork(Network):
 
 class MLPNetwork(Network):
     """R times `plain.MLP`."""
+
+    SAVED = ("saved", "final", "token")
 
     def forward(self, x: Tensor, y: Tensor, drop: Drop | None = None) -> Tensor:
         """Logits (R, B, V) of the equations x op y, int64 (R, B) each."""

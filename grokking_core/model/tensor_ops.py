@@ -252,8 +252,9 @@ def table_attention_backward(g_x: Tensor, g: Tensor, n_heads: int, saved: dict[s
     qkv, x, y, h = saved["qkv"], saved["x"], saved["y"], n_heads
     p, b = qkv.shape[1] // 2 - 1, x.shape[1]
     (_, q_y, q_op, q_eq), (k_x, k_y, k_op, k_eq), (v_x, _, v_op, v_eq) = _by_token(qkv)
-    dqkv = torch.zeros_like(qkv)
-    (_, dq_y, dq_op, dq_eq), (dk_x, dk_y, dk_op, dk_eq), (dv_x, dv_y, dv_op, dv_eq) = _by_token(dqkv)
+    # In pieces: a compiler copies the whole of a tensor for each of its parts that is added to.
+    dqkv = [[torch.zeros_like(a) for a in part] for part in _by_token(qkv)]
+    (_, dq_y, dq_op, dq_eq), (dk_x, dk_y, dk_op, dk_eq), (dv_x, dv_y, dv_op, dv_eq) = dqkv
     scale = 1 / math.sqrt(q_y.shape[-1] // h)
     v_at_x, v_at_y = saved["v_at_x"], saved["v_at_y"]
     d_at_x, d_at_y = torch.zeros_like(v_at_x), torch.zeros_like(v_at_y)
@@ -288,7 +289,7 @@ def table_attention_backward(g_x: Tensor, g: Tensor, n_heads: int, saved: dict[s
         (eq_eq.sum(1, keepdim=True), q_eq, k_eq, dq_eq, dk_eq),
     ):
         dot_backward(d, q, k, dq, dk)
-    return dqkv
+    return torch.cat([torch.cat(part, dim=1) for part in dqkv], dim=-1)
 
 
 def _by_token(qkv: Tensor) -> list[tuple[Tensor, ...]]:

@@ -28,6 +28,8 @@ class Trajectory:
         "parameters", "first_moment", "second_moment", each (n,) on the CPU; empty before the first step.
     evaluation : int
         The oldest `record.EVALUATION` of a row of the curve.
+    launched : dict
+        How a GPU made its updates: path and width, with the driver; not part of a checkpoint.
     kept : dict
         What is kept of its end by name, see `weights.ends`; not part of a checkpoint.
     """
@@ -38,6 +40,7 @@ class Trajectory:
     seconds: float = 0.0
     tensors: dict[str, Tensor] = field(default_factory=dict)
     evaluation: int = EVALUATION
+    launched: dict[str, str | int] = field(default_factory=dict)
     kept: dict[str, Arrays] = field(default_factory=dict)
 
     @property
@@ -60,7 +63,7 @@ class Trajectory:
             run=self.run,
             curve=curve_frame(self.rows),
             diverged_at=None if is_finite(self.rows[-1]) else int(self.rows[-1][0]),
-            provenance=origin(device, self.run.precision, self.seconds, self.evaluation),
+            provenance=origin(device, self.run.precision, self.seconds, self.evaluation) | self.launched,
             kept=self.kept,
             parameters=self.tensors.get("parameters"),
         )

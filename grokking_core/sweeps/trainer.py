@@ -39,7 +39,7 @@ class Options:
     @property
     def trains_on(self) -> str:
         """The device, where none is named the best one here."""
-        return self.device or default_device()
+        return self.device or training.default_device()
 
 
 class Trainer:
@@ -181,11 +181,6 @@ class Trainer:
     def _show(self) -> None:
         reading = self.reading
         self.bar.show(reading.answers.values(), len(reading.was_read), len(reading.left))
-
-
-def default_device() -> str:
-    """The device that trains where none is named."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device_name(device: str) -> str:

@@ -39,7 +39,7 @@ from grokking_core.sweeps import estimate
 from grokking_core.sweeps.progress import Bar, Stop
 from grokking_core.sweeps.question import Question
 from grokking_core.sweeps.reading import Reading
-from grokking_core.sweeps.trainer import Options, Trainer, default_device, groups
+from grokking_core.sweeps.trainer import Options, Trainer, groups
 from grokking_core.sweeps.writing import Writing
 from grokking_core.weights import ends
 
@@ -114,7 +114,7 @@ def train(reading: Reading, writing: Writing, options: Options, executor: Execut
 
 def chunked(runs: Sequence[Run], width: int | None) -> list[Sequence[Run]]:
     """A group cut into tasks: eight or more where it can be, none wider than a worker likes."""
-    most = width or 4 * training.default_width(torch.device(default_device()))
+    most = width or 4 * training.default_width(torch.device(training.default_device()))
     size = max(1, min(most, math.ceil(len(runs) / 8)))
     return [runs[i : i + size] for i in range(0, len(runs), size)]
 

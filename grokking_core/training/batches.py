@@ -75,33 +75,36 @@ class Tables:
 
     def renew(self, steps: Sequence[int]) -> None:
         """Make batch orders for the epochs to come, where a slot at its step has run out of them."""
-        if all(step < end for step, end in zip(steps, self._ends, strict=True)):
-            return
-        epochs = [step // length for step, length in zip(steps, self._epoch_length, strict=True)]
-        self._ends = [
-            (epoch + self.n_epochs) * length for epoch, length in zip(epochs, self._epoch_length, strict=True)
-        ]
-        first_epoch = torch.tensor(epochs, device=self.device)
+        out = [slot for slot, step in enumerate(steps) if step >= self._ends[slot]]
+        if out:
+            epochs = [steps[slot] // self._epoch_length[slot] for slot in out]
+            for slot, epoch in zip(out, epochs, strict=True):
+                self._ends[slot] = (epoch + self.n_epochs) * self._epoch_length[slot]
+            whole = len(out) == len(steps)
+            slots = slice(None) if whole else torch.tensor(out, device=self.device)
+            self._renew(slots, torch.tensor(epochs, device=self.device))
+
+    def _renew(self, slots: slice | Tensor, first_epoch: Tensor) -> None:
+        """Make batch orders for some slots, from an epoch (int64) of each on."""
+        n_train, steps_per_epoch = self.n_train[slots], self.steps_per_epoch[slots]
         ahead = first_epoch[:, None] + torch.arange(self.n_epochs, device=self.device)
         place = torch.arange(self.n_train_most, device=self.device)
-        key = streams.stream(self.seed[:, None], Purpose.ORDER, ahead)
+        key = streams.stream(self.seed[slots][:, None], Purpose.ORDER, ahead)
         bits = streams.bits(key, place)  # (R, epochs, n_train_most)
-        bits.masked_fill_(place >= self.n_train[:, None, None], torch.iinfo(torch.int64).max)
+        bits.masked_fill_(place >= n_train[:, None, None], torch.iinfo(torch.int64).max)
         order = bits.argsort(dim=-1, stable=True).flatten(1)  # as `streams.permutation`, unused places last
-        self.first_step.copy_(first_epoch * self.steps_per_epoch)
+        self.first_step[slots] = first_epoch * steps_per_epoch
         number = torch.arange(self.n_batches, device=self.device)  # of a batch: the epoch's, and in the epoch
-        epoch, in_epoch = (
-            f(number, self.steps_per_epoch[:, None]) for f in (torch.floor_divide, torch.remainder)
-        )
+        epoch, in_epoch = (f(number, steps_per_epoch[:, None]) for f in (torch.floor_divide, torch.remainder))
         place = in_epoch[:, :, None] * self.batch_size + self._row  # (R, batches, B)
-        used = (place < self.n_train[:, None, None]) & (epoch < self.n_epochs)[:, :, None]
+        used = (place < n_train[:, None, None]) & (epoch < self.n_epochs)[:, :, None]
         at = epoch.clamp(max=self.n_epochs - 1)[:, :, None] * self.n_train_most
         chosen = order.gather(1, (at + place.clamp(max=self.n_train_most - 1)).flatten(1))
-        chosen = self.train.gather(1, chosen)
+        chosen = self.train[slots].gather(1, chosen)
         for column, whole in zip(self.equations, (self.x, self.y, self.label), strict=True):
-            torch.gather(whole, 1, chosen, out=column)
+            column[slots] = whole[slots].gather(1, chosen)
         share = used.to(self.dtype) / used.sum(2, keepdim=True).clamp(min=1)
-        self.weight.copy_(share.flatten(1))
+        self.weight[slots] = share.flatten(1)
 
     def batch(self, step: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x, y, label (int64) and weight (1 / batch, or 0 past the end of a short batch), each (R, B)."""
@@ -109,7 +112,7 @@ class Tables:
         x, y, label = self.equations.gather(2, place.expand(3, -1, -1)).unbind()
         return x, y, label, self.weight.gather(1, place)
 
-    def parts(self, slots: slice, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def parts(self, slots: slice | Tensor, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """The whole tables of some slots in parts of `size`: x, y, label (R, B) and groups (R, 3, B)."""
         columns = [column[slots].split(size, dim=-1) for column in (self.x, self.y, self.label, self.groups)]
         yield from zip(*columns, strict=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -17,9 +18,11 @@ from dataclasses import dataclass, field
 import torch
 
 from grokking_core.runs import schedule
+from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
-from grokking_core.training import devices
-from grokking_core.training.ensemble import Ensemble, make_ensembles
+from grokking_core.training import cards, devices
+from grokking_core.training.ensemble import Ensemble, make_ensemble
+from grokking_core.training.launch import LostUpdateError, pays
 
 
 def _nothing(trajectory: object) -> None:
@@ -69,7 +72,9 @@ def train(
     Raises
     ------
     ValueError
-        If the precision is not to be had on this device.
+        If the precision is not to be had on this device, or the device cannot be used.
+    LostUpdateError
+        If the device did not make the updates that it was asked for.
     MemoryError
         If not even one run fits into the device's memory.
     """
@@ -79,38 +84,79 @@ def train(
     runs = [trajectory.run for trajectory in queue]
     for run in runs:
         devices.check_precision(run, device)
-    on_gpu, cores = device.type == "cuda", torch.get_num_threads()
+    cores, last_step = torch.get_num_threads(), schedule.last_step(steps)
     width = devices.fitting_width(runs, device, width or devices.default_width(device))
-    with devices.settings(device, runs[0].precision):
-        Conductor(
-            ensembles=make_ensembles(runs, width, device) if on_gpu else [],
-            n_alone=0 if on_gpu else width,
-            queue=queue,
-            last_step=schedule.last_step(steps),
-            stop_at=stop_at,
-            listener=listener,
-            checkpoint_seconds=checkpoint_seconds,
-            asked_to_stop=interrupted,
-        ).conduct(n_workers=1 if on_gpu else cores, n_beside=max(1, cores - 1) if on_gpu else 0)
+    conductor = Conductor(
+        make=_maker(runs, device, last_step),
+        n_alone=0 if device.type == "cuda" else width,
+        queue=queue,
+        last_step=last_step,
+        stop_at=stop_at,
+        listener=listener,
+        checkpoint_seconds=checkpoint_seconds,
+        asked_to_stop=interrupted,
+    )
+    with devices.settings(device, runs[0].precision), devices.current(device):
+        if device.type != "cuda":
+            conductor.conduct(n_workers=cores, n_beside=0)
+            return
+        conductor.make_one(width)
+        try:
+            conductor.conduct(n_workers=1, n_beside=max(1, cores - 1))
+        finally:
+            conductor.close()
+            devices.give_back(device)
+
+
+def _maker(runs: Sequence[Run], device: torch.device, last_step: int) -> Callable[[int, int], Ensemble]:
+    """Makes ensembles of some width for runs that are at some step or further."""
+    best = cards.path_of(device) if device.type == "cuda" else "eager"
+
+    def make(width: int, step: int) -> Ensemble:
+        n_updates = last_step * max(1, len(runs) // width) - step  # roughly: some end early
+        path = "graph" if best == "compiled" and not pays(width, n_updates) else best
+        return make_ensemble(runs, width, device, path)
+
+    return make
 
 
 @dataclass(kw_only=True)
 class Conductor:
     """Keeps slots full and workers busy until the queue is empty and every run has ended; see `train`."""
 
-    ensembles: list[Ensemble]
-    n_alone: int  # ensembles of one to have beside them, each made for one run and its shapes
+    make: Callable[[int, int], Ensemble]  # of a width, for runs from a step on
+    n_alone: int  # ensembles of one to have at a time, each made for one run and its shapes; 0: a wide one
     queue: deque[Trajectory]
     last_step: int
     stop_at: float | None
     listener: Listener
     checkpoint_seconds: float
     asked_to_stop: Callable[[], bool]
+    ensembles: list[Ensemble] = field(default_factory=list)
     ended: deque[Trajectory] = field(default_factory=deque)  # to be finished
     stopped: threading.Event = field(default_factory=threading.Event)  # after an exception
-    written_at: dict[int, float] = field(
-        default_factory=dict
-    )  # time of an ensemble's last checkpoint, by its id
+    written_at: dict[int, float] = field(default_factory=dict)  # when an ensemble was last written, by its id
+
+    def make_one(self, width: int, trajectories: Sequence[Trajectory] = ()) -> Ensemble:
+        """An ensemble for these runs, then for those of the queue; those it has no slot for go back there."""
+        step = min((t.step for t in trajectories), default=0)
+        try:
+            e = self.make(width, step)
+        except BaseException:
+            self.ended.extend(trajectories)  # to be saved with the others
+            raise
+        for slot, trajectory in enumerate(trajectories[: len(e.slots)]):
+            e.load(slot, trajectory)
+        self.queue.extendleft(reversed(trajectories[len(e.slots) :]))
+        self.ensembles.append(e)
+        self.written_at[id(e)] = time.monotonic()
+        self._fill(e)
+        return e
+
+    def close(self) -> None:
+        """Let go of the ensembles."""
+        while self.ensembles:
+            self.ensembles.pop().close()
 
     def conduct(self, n_workers: int, n_beside: int) -> None:
         """Advance the ensemble that is furthest behind, always; whatever happens, save the runs under way.
@@ -119,43 +165,63 @@ class Conductor:
         """
         workers = ThreadPoolExecutor(n_workers, initializer=devices.begin_worker)
         beside = ThreadPoolExecutor(n_beside, initializer=devices.begin_worker) if n_beside else workers
-        advancing, finishing = dict[Future[None], Ensemble](), dict[Future[None], Trajectory]()
-        for e in self.ensembles:
-            self.written_at[id(e)] = time.monotonic()
-            self._fill(e)
-        ready = [e for e in self.ensembles if e.live]
+        finishing = dict[Future[None], Trajectory]()
+        cause = None
         try:
-            while True:
-                while len(self.ensembles) < self.n_alone and (e := self._alone()):
-                    ready.append(e)
-                while self.ended:
-                    trajectory = self.ended.popleft()
-                    finishing[beside.submit(self.listener.finish, trajectory)] = trajectory
-                n_free = n_workers - len(advancing) - (len(finishing) if beside is workers else 0)
-                while ready and n_free > 0 and not self.interrupted():
-                    e = min(ready, key=lambda e: min(t.step for t in e.slots if t))
-                    ready.remove(e)
-                    advancing[workers.submit(e.advance, self._pauses(e))] = e
-                    n_free -= 1
-                if not advancing and not finishing:
-                    break
-                for future in wait([*advancing, *finishing], return_when=FIRST_COMPLETED).done:
-                    future.result()
-                    if future in finishing:
-                        self.listener.ended(finishing.pop(future))
-                        continue
-                    e = advancing.pop(future)
-                    self._settle(e)
-                    if e.live:
-                        ready.append(e)
+            self._conduct(workers, n_workers, beside, finishing)
+        except BaseException as error:
+            cause = error
+            raise
         finally:
             self.stopped.set()
             for pool in (workers, beside):
                 pool.shutdown(cancel_futures=True)
-            for e in self.ensembles:
+            self._save([*self.ended, *finishing.values()], cause)
+
+    def _conduct(
+        self,
+        workers: ThreadPoolExecutor,
+        n_workers: int,
+        beside: ThreadPoolExecutor,
+        finishing: dict[Future[None], Trajectory],
+    ) -> None:
+        advancing = dict[Future[None], Ensemble]()
+        ready = [e for e in self.ensembles if e.live]
+        while True:
+            while len(self.ensembles) < self.n_alone and (e := self._alone()):
+                ready.append(e)
+            while self.ended:
+                trajectory = self.ended.popleft()
+                finishing[beside.submit(self.listener.finish, trajectory)] = trajectory
+            n_free = n_workers - len(advancing) - (len(finishing) if beside is workers else 0)
+            while ready and n_free > 0 and not self.interrupted():
+                e = min(ready, key=lambda e: min(t.step for t in e.slots if t))
+                ready.remove(e)
+                advancing[workers.submit(e.advance, self._pauses(e))] = e
+                n_free -= 1
+            if not advancing and not finishing:
+                return
+            for future in wait([*advancing, *finishing], return_when=FIRST_COMPLETED).done:
+                if future in finishing:
+                    future.result()
+                    self.listener.ended(finishing.pop(future))
+                    continue
+                e = advancing.pop(future)
+                e = self._settle(e) if _had_memory(future) else self._narrower(e, len(e.slots) // 2)
+                if e.live:
+                    ready.append(e)
+
+    def _save(self, unfinished: list[Trajectory], cause: BaseException | None) -> None:
+        """Checkpoint the runs under way; what ails a device after an error must not hide that error."""
+        for e in [] if isinstance(cause, LostUpdateError) else self.ensembles:
+            try:
                 self._checkpoint(e)
-            if unfinished := [*self.ended, *finishing.values()]:
-                self.listener.checkpoint(unfinished)
+            except RuntimeError as error:
+                if cause is None:
+                    raise
+                cause.add_note(f"The runs under way go on from their last checkpoints: {error}")
+        if unfinished:
+            self.listener.checkpoint(unfinished)
 
     def interrupted(self) -> bool:
         """Whether to stop: asked to by the caller, or after an exception."""
@@ -192,8 +258,11 @@ class Conductor:
             if held is None and (trajectory := self._next()):
                 e.load(slot, trajectory)
 
-    def _settle(self, e: Ensemble) -> None:
-        """Take out the runs that have ended, put in the next ones, write checkpoints if it is time."""
+    def _settle(self, e: Ensemble) -> Ensemble:
+        """Take out the runs that have ended, put in the next ones, write checkpoints if it is time.
+
+        Of a wide ensemble with nothing to fill its slots the other half is left, in one of half the width.
+        """
         self.listener.advanced([t for t in e.slots if t])
         for slot in e.live:
             if e.at(slot).ended(self.last_step, self.stop_at):
@@ -205,8 +274,39 @@ class Conductor:
             self.ensembles.remove(e)
         if time.monotonic() > self.written_at[id(e)] + self.checkpoint_seconds:
             self._checkpoint(e)
+        width, n_live = len(e.slots), len(e.live)
+        while n_live and 2 * n_live <= width:
+            width //= 2
+        return e if width == len(e.slots) else self._narrower(e, width)
+
+    def _narrower(self, e: Ensemble, width: int) -> Ensemble:
+        """The same runs in an ensemble of another width, made after the memory of this one is free.
+
+        Raises
+        ------
+        MemoryError
+            If it is 0.
+        """
+        if not width:
+            raise MemoryError(f"one run does not fit into the memory of {e.device}")
+        trajectories, device = [e.snapshot(slot) for slot in e.live], e.device
+        self.ensembles.remove(e)
+        del self.written_at[id(e)]
+        e.close()
+        devices.give_back(device)
+        return self.make_one(width, trajectories)
 
     def _checkpoint(self, e: Ensemble) -> None:
         if e.live:
             self.listener.checkpoint([e.snapshot(slot) for slot in e.live])
         self.written_at[id(e)] = time.monotonic()
+
+
+def _had_memory(future: Future[None]) -> bool:
+    """Whether an ensemble has advanced, rather than run out of memory."""
+    try:
+        future.result()
+    except torch.OutOfMemoryError as error:
+        traceback.clear_frames(error.__traceback__)  # they hold the memory that was too little
+        return False
+    return True

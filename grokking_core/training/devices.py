@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -18,16 +19,17 @@ DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp64": torch.float64}
 
 
 def precisions(device: torch.device | str) -> tuple[str, ...]:
-    """The precisions that a device computes in."""
-    return tuple(name for name in DTYPES if name != "tf32" or torch.device(device).type == "cuda")
+    """The precisions of a device: asked for tf32, a card older than Ampere computes in fp32."""
+    device = torch.device(device)
+    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return tuple(name for name in DTYPES if name != "tf32" or has_tf32)
 
 
 def check_precision(run: Run, device: torch.device) -> None:
     """Raise `ValueError` if the device does not compute in the run's precision."""
     if run.precision not in precisions(device):
-        raise ValueError(
-            f"precision='tf32' is not to be had on device={str(device)!r}, only on CUDA; use 'fp32'"
-        )
+        needs = "only on CUDA from compute capability 8.0 on"
+        raise ValueError(f"precision='tf32' is not to be had on device={str(device)!r}, {needs}; use 'fp32'")
 
 
 def default_width(device: torch.device) -> int:
@@ -68,14 +70,27 @@ def bytes_per_run(run: Run) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of a device, in bytes."""
+    """Free memory of a device, in bytes; on CUDA with what this process holds and does not use."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         kib = dict(line.split()[:2] for line in meminfo.read_text().splitlines())
         return int(kib["MemAvailable:"]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def give_back(device: torch.device) -> None:
+    """Free what no ensemble needs any more: what was compiled or captured leaves circles behind."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Context with a card as the current one: streams and graphs that name no card belong to that one."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def begin_worker() -> None:

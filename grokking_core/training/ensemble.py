@@ -2,14 +2,16 @@
 
 A run holds a slot until it ends, and the next one takes the slot without disturbing the others. What is not
 a matrix product is fused: on a GPU by `torch.compile`, on a CPU in the loops of `model.loop_ops`, where Numba
-is there.
+works.
 """
 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,13 +19,17 @@ from torch import Tensor
 from grokking_core import model
 from grokking_core.data import streams
 from grokking_core.data.streams import Purpose
-from grokking_core.model import tensor_ops
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
-from grokking_core.training.batches import EVALUATION_ROWS, Tables
-from grokking_core.training.devices import DTYPES
+from grokking_core.training import cards, devices, launch
+from grokking_core.training.batches import Tables
+from grokking_core.training.evaluation import Evaluator
+from grokking_core.training.launch import Backend, LostUpdateError, Update
 from grokking_core.training.optimizer import Optimizer
+
+MOMENTS = ("parameters", "first_moment", "second_moment")
+FEW = 8  # slots that are evaluated at once where not all are
 
 
 def group_key(run: Run) -> tuple[object, ...]:
@@ -38,8 +44,19 @@ def group_key(run: Run) -> tuple[object, ...]:
     )
     if run.architecture == "transformer":
         shape += (run.n_heads, run.norm)
-    noise = (run.dropout > 0, run.weight_noise > 0, run.update_noise > 0, run.decay_toward)
-    return (*shape, run.activation, run.optimizer, run.precision, *noise)
+    noise = (run.dropout > 0, run.weight_noise > 0, run.update_noise > 0)
+    return (*shape, run.activation, run.optimizer == "sgd", run.precision, *noise)
+
+
+def on_its_device(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method of an ensemble with its card as the current one, which streams and graphs belong to."""
+
+    @wraps(method)
+    def there(self: Ensemble, *args: Any, **kwargs: Any) -> Any:
+        with devices.current(self.device):
+            return method(self, *args, **kwargs)
+
+    return there
 
 
 class Ensemble:
@@ -52,11 +69,18 @@ class Ensemble:
     n_slots : int
         R.
     device : torch.device
-    compiled : bool, optional
-        Whether `torch.compile` fuses what is not a product; by default on CUDA where Triton is there.
+    path : {"compiled", "graph", "eager"}
+        How updates are launched, see `launch`; one that fails gives way to the next.
     loops : bool, optional
         Whether the loops of `model.loop_ops` take the place of tensor operations, on a CPU where Numba works;
-        by default unless compiled.
+        by default on the path "eager".
+    backend : launch.Backend, optional
+        What compiles and captures; by default torch, which captures on CUDA only.
+
+    Raises
+    ------
+    ValueError
+        If `path` is not one of these.
     """
 
     def __init__(
@@ -64,14 +88,19 @@ class Ensemble:
         runs: Sequence[Run],
         n_slots: int,
         device: torch.device,
-        compiled: bool | None = None,
+        path: str = "eager",
         loops: bool | None = None,
+        backend: Backend | None = None,
     ):
-        run, dtype = runs[0], DTYPES[runs[0].precision]
-        self.device, self.batch_size = device, run.effective_batch_size
+        if path not in launch.PATHS:
+            raise ValueError(f"path={path!r} must be one of {', '.join(launch.PATHS)}")
+        run, dtype = runs[0], devices.DTYPES[runs[0].precision]
+        self.device, self.batch_size, self.path = device, run.effective_batch_size, path
+        on_gpu = device.type == "cuda"
+        self.backend = backend or (Backend() if on_gpu else Backend(capture=launch.capture_nothing))
         self.parameters = torch.zeros(n_slots, model.Layout(run).n, dtype=dtype, device=device)
         gradients = torch.zeros_like(self.parameters)
-        loops = not compiled if loops is None else loops
+        loops = path == "eager" if loops is None else loops
         self.loops = model.loops_for(device) if loops else None
         self.optimizer = Optimizer(runs, self.parameters, gradients, self.loops)
         self.network = model.network(run, self.optimizer.noisy, gradients, self.loops)
@@ -80,14 +109,17 @@ class Ensemble:
         self.steps = [0] * n_slots  # the same, known without asking the device
         self.dropout = torch.zeros(n_slots, dtype=torch.float64, device=device) if run.dropout else None
         self.slots: list[Trajectory | None] = [None] * n_slots
-        self.evaluator = model.network(run, self.parameters, gradients, self.loops)
-        self.one = self.parameters[:1].clone()  # weights of a single slot, for its evaluation
-        self.one_evaluator = model.network(run, self.one, gradients[:1], self.loops)
-        self._replay: Callable[[], None] | None = None
+        shared = (run, self.parameters, gradients, self.tables, self.step)
+        sizes = {n_slots, min(n_slots, FEW)}
+        self.evaluators = {size: Evaluator(*shared, size, self.loops) for size in sizes}
+        self._replay: Update | None = None  # makes an update
+        self._replays: dict[int, Update] = {}  # makes an evaluation, by the number of its slots
         self._differentiate: Callable[..., None] | None = None  # compiled, in the place of `_gradients`
-        self._optimize: Callable[..., None] | None = None  # compiled, in the place of `optimizer.update`
-        if compiled if compiled is not None else device.type == "cuda" and find_spec("triton") is not None:
-            self._compile()
+        self._optimize: Callable[..., None] | None = None  # compiled, in the place of `optimizer.apply`
+
+    def close(self) -> None:
+        """Let go of all memory, whoever still names the ensemble, and of what was compiled and captured."""
+        vars(self).clear()
 
     # -- slots ------------------------------------------------------------------------------------------
 
@@ -96,6 +128,7 @@ class Ensemble:
         """Slots that hold a run."""
         return [slot for slot, trajectory in enumerate(self.slots) if trajectory]
 
+    @on_its_device
     def load(self, slot: int, trajectory: Trajectory) -> None:
         """Give a slot to a run, new or under way."""
         run, tensors = trajectory.run, trajectory.tensors
@@ -109,16 +142,21 @@ class Ensemble:
             self.dropout[slot] = run.dropout
         self.slots[slot] = trajectory
 
+    @on_its_device
     def snapshot(self, slot: int) -> Trajectory:
         """The run in a slot with a copy of its weights and moments."""
         trajectory, optimizer = self.at(slot), self.optimizer
         flat = (self.parameters, optimizer.first_moment, optimizer.second_moment)
-        names = ("parameters", "first_moment", "second_moment")
-        trajectory.tensors = {name: a[slot].to("cpu", copy=True) for name, a in zip(names, flat, strict=True)}
+        trajectory.tensors = {
+            name: a[slot].to("cpu", copy=True) for name, a in zip(MOMENTS, flat, strict=True)
+        }
+        if self.device.type == "cuda":
+            trajectory.launched = {"path": self.path, "width": len(self.slots), "driver": str(cards.driver())}
         return trajectory
 
     # -- steps ------------------------------------------------------------------------------------------
 
+    @on_its_device
     @torch.inference_mode()
     def advance(self, interrupted: Callable[[], bool]) -> None:
         """Step every slot until the next evaluation of any run, and evaluate; or until interrupted.
@@ -132,17 +170,20 @@ class Ensemble:
         for trajectory in live:
             trajectory.seconds += (time.perf_counter() - started) / len(live)
 
+    @on_its_device
     @torch.inference_mode()
     def update(self, n_updates: int, interrupted: Callable[[], bool] = lambda: False) -> None:
         """Make some updates of every slot, without evaluation; fewer, but one, if interrupted."""
-        for _ in range(n_updates):
-            self.tables.renew(self.steps)
-            self._update()
-            self.steps = [step + 1 for step in self.steps]
-            if interrupted():
-                break
-        for slot in self.live:
-            self.at(slot).step = self.steps[slot]
+        try:
+            for _ in range(n_updates):
+                self.tables.renew(self.steps)
+                self._update()
+                self.steps = [step + 1 for step in self.steps]
+                if interrupted():
+                    break
+        finally:
+            for slot in self.live:
+                self.at(slot).step = self.steps[slot]
 
     def at(self, slot: int) -> Trajectory:
         """The run in a slot."""
@@ -150,29 +191,60 @@ class Ensemble:
         assert trajectory is not None
         return trajectory
 
-    def _update(self) -> None:
-        """One optimizer update of every slot; on CUDA, the replay of its graph."""
-        if self.device.type != "cuda":
-            self._update_eagerly()
-        elif self._replay is None:
-            self._replay = self._capture()
-        else:
-            self._replay()
-
+    @on_its_device
     @torch.inference_mode()
     def rehearse(self) -> None:
-        """Allocate every buffer of a step and of an evaluation, before any run is in a slot."""
+        """Allocate every buffer of a step and of an evaluation."""
         x, y, _, _ = self.tables.batch(self.step)
         logits = self.network.forward(x, y, self._drop() if self.dropout is not None else None)
         self.network.backward(torch.zeros_like(logits))
-        self._measure(self.evaluator, self.parameters, slice(None))
+        for evaluator in self.evaluators.values():
+            evaluator.measure()
+
+    def _update(self) -> None:
+        """One optimizer update of every slot."""
+        if self._replay is None and self.path != "eager":
+            self._launch()
+        else:
+            (self._replay or self._update_eagerly)()
+
+    def _launch(self) -> None:
+        """Make the first update by the best path that works, each from the weights before it."""
+        moments = (self.optimizer.first_moment, self.optimizer.second_moment)
+        state = (self.parameters, *moments, self.step)
+        before = [a.clone() for a in state]
+        while self._replay is None and self.path != "eager":
+            try:
+                self._replay = self._begin()
+            except Exception as error:  # from the compiler, the capture or the card
+                for a, b in zip(state, before, strict=True):
+                    a.copy_(b)
+                self._replay = self._differentiate = self._optimize = None
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                failed, self.path = self.path, launch.next_path(self.path)
+                _say_fallback(self.device, failed, self.path, error)
+        if self._replay is None:
+            self._update_eagerly()
+
+    def _begin(self) -> Update:
+        """Make an update by `path`; what makes the next ones."""
+        if self.path == "graph":
+            return self.backend.capture(self._update_eagerly, self.device)
+        self.rehearse()  # with every buffer there, the first call is like all others: it compiles once
+        if self.dropout is None:  # the compiler has no 64-bit hashes
+            self._differentiate = self.backend.compile(self._gradients)
+        self._optimize = self.backend.compile(self.optimizer.apply)
+        with launch.any_number_of_shapes():
+            return self.backend.capture(self._update_eagerly, self.device)
 
     def _update_eagerly(self) -> None:
+        """The update itself. Weights change in its last operations only, after all memory is allocated."""
         x, y, label, weight = self.tables.batch(self.step)
         self.optimizer.perturb(self.step)
         drop = self._drop() if self.dropout is not None else None
         (self._differentiate or self._gradients)(x, y, label, weight, drop)
-        (self._optimize or self.optimizer.update)(self.step)
+        self.optimizer.update(self.step, self._optimize)
         self.step += 1
 
     def _gradients(
@@ -186,13 +258,8 @@ class Ensemble:
             one = torch.ones_like(label[..., None], dtype=dlogits.dtype)
             dlogits.scatter_add_(-1, label[..., None], -one).mul_(weight[..., None])
         self.network.backward(dlogits)
-
-    def _compile(self) -> None:
-        """Compile what has no random numbers in it: the compiler has no 64-bit hashes."""
-        if self.dropout is None:
-            self._differentiate = torch.compile(self._gradients, fullgraph=True, dynamic=False)
-        if not self.optimizer.adds_update_noise:
-            self._optimize = torch.compile(self.optimizer.update, fullgraph=True, dynamic=False)
+        if torch.compiler.is_compiling():
+            self.network.forget()
 
     def _drop(self) -> model.Drop:
         """Dropout factors as `plain.dropout_mask` draws them: by equation, position and dimension."""
@@ -208,66 +275,82 @@ class Ensemble:
 
         return drop
 
-    def _capture(self) -> Callable[[], None]:
-        """Make this update, then the CUDA graph that makes the next ones, launched as one."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            self._update_eagerly()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._update_eagerly()
-        return graph.replay
-
     # -- evaluation -------------------------------------------------------------------------------------
 
+    @on_its_device
+    @torch.inference_mode()
     def evaluate(self, due: Sequence[int]) -> None:
-        """Add a row to the curve of each slot that is due."""
-        if len(due) == len(self.slots):
-            for slot, row in zip(
-                due, self._measure(self.evaluator, self.parameters, slice(None)), strict=True
-            ):
+        """Add a row to the curve of each slot that is due: of all slots at once, or of a few at a time.
+
+        Raises
+        ------
+        LostUpdateError
+            If the device's step of such a slot is not the host's.
+        """
+        most = max(self.evaluators)
+        size = most if 2 * len(due) > most else min(self.evaluators)
+        for i in range(0, len(due), size):
+            chosen = due[i : i + size] if size < most else due
+            place = {slot: slot if size == most else at for at, slot in enumerate(chosen)}
+            rows = self._measure(size, chosen)
+            for slot in chosen:
+                *row, step = rows[place[slot]]
+                if step != self.steps[slot]:
+                    made = f"{self.device} is at step {step:.0f} where {self.steps[slot]} were asked for"
+                    raise LostUpdateError(f"{made}, on the path {self.path!r}: its weights are not kept")
                 self.at(slot).rows.append((self.at(slot).step, *row))
-            return
-        for slot in due:
-            self.one.copy_(self.parameters[slot : slot + 1])
-            (row,) = self._measure(self.one_evaluator, self.one, slice(slot, slot + 1))
-            self.at(slot).rows.append((self.at(slot).step, *row))
 
-    def _measure(self, network: model.Network, parameters: Tensor, slots: slice) -> list[tuple[float, ...]]:
-        """Losses and accuracies over the whole table, and weight norms, of some slots."""
-        total = 0.0
-        for x, y, label, groups in self.tables.parts(slots, EVALUATION_ROWS):
-            logits = network.forward(x, y)
-            loss, right = tensor_ops.cross_entropy(logits, label), logits.argmax(-1) == label
-            seen = torch.stack([loss, right.double()], dim=1)  # (R, 2, B)
-            # A group that an equation is not in must not see its loss, which may be infinite.
-            total = total + torch.where(groups[:, :, None], seen[:, None], 0.0).sum(-1)  # (R, 3, 2)
-        assert isinstance(total, Tensor)
-        mean = (total / self.tables.counts[slots][:, :, None]).cpu()
-        norm = parameters.double().norm(dim=1).cpu()
-        order = (
-            (0, 0),
-            (0, 1),
-            (1, 0),
-            (1, 1),
-            (2, 1),
-        )  # (group, loss or accuracy) in the order of the curve
-        return [(*(m[i].item() for i in order), float(n)) for m, n in zip(mean, norm, strict=True)]
+    def _measure(self, size: int, chosen: Sequence[int]) -> list[tuple[float, ...]]:
+        """What an evaluator measures, by a graph of its own where updates have one."""
+        evaluator = self.evaluators[size]
+        evaluator.choose(chosen)
+        if size not in self._replays and self.path != "eager":
+            try:
+                self._replays[size] = self.backend.capture(evaluator.measure, self.device)
+                return evaluator.read()
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                self._replays[size] = evaluator.measure
+                _say_fallback(self.device, "graph of evaluation", "eager", error)
+        self._replays.get(size, evaluator.measure)()
+        return evaluator.read()
 
 
-def make_ensembles(runs: Sequence[Run], width: int, device: torch.device) -> list[Ensemble]:
-    """`width` slots: ensembles of one on a CPU, one ensemble on a GPU, halved until its buffers fit."""
-    if device.type != "cuda":
-        return [Ensemble(runs, 1, device) for _ in range(width)]
+def _say_fallback(device: torch.device, failed: str, path: str, error: Exception) -> None:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    message = f"{device}: the path {failed!r} failed ({reason}); {path!r} takes its place"
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def make_ensemble(
+    runs: Sequence[Run], width: int, device: torch.device, path: str, backend: Backend | None = None
+) -> Ensemble:
+    """An ensemble of `width` slots, halved until its buffers fit.
+
+    Raises
+    ------
+    MemoryError
+        If not even one run fits.
+    """
     while True:
-        try:
-            e = Ensemble(runs, width, device)
-            e.rehearse()
-            return [e]
-        except torch.cuda.OutOfMemoryError as error:
-            if width == 1:
-                raise MemoryError(f"one run does not fit into the memory of {device}: {error}") from error
-            width //= 2
-            torch.cuda.empty_cache()
+        made = _try(runs, width, device, path, backend)
+        if isinstance(made, Ensemble):
+            return made
+        # Out of the failed attempt, whose exception held what was too wide:
+        devices.give_back(device)
+        if width == 1:
+            raise MemoryError(f"one run does not fit into the memory of {device}: {made}")
+        width //= 2
+
+
+def _try(
+    runs: Sequence[Run], width: int, device: torch.device, path: str, backend: Backend | None
+) -> Ensemble | str:
+    """An ensemble with all of its buffers, or why there is no memory for it."""
+    try:
+        e = Ensemble(runs, width, device, path, backend=backend)
+        e.rehearse()
+        return e
+    except torch.OutOfMemoryError as error:
+        return str(error)

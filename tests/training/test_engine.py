@@ -26,7 +26,7 @@ from grokking_core.training import conductor, devices
 from grokking_core.training import plain as train
 from grokking_core.training.batches import EVALUATION_ROWS
 from grokking_core.training.conductor import Listener
-from grokking_core.training.ensemble import Ensemble, group_key, make_ensembles
+from grokking_core.training.ensemble import Ensemble, group_key
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -392,8 +392,14 @@ def conduct(runs, n_slots, steps, **told):
         checkpoint=lambda ts: kept.extend(t.step for t in ts),
         **told,
     )
-    conductor.Conductor(
-        ensembles=[Ensemble(runs, n_slots, CPU)],
+    widths = []
+
+    def make(width, step):
+        widths.append(width)
+        return Ensemble(runs, width, CPU)
+
+    conducting = conductor.Conductor(
+        make=make,
         n_alone=0,
         queue=deque(Trajectory(run) for run in runs),
         last_step=steps,
@@ -401,14 +407,16 @@ def conduct(runs, n_slots, steps, **told):
         listener=listener,
         checkpoint_seconds=1000.0,
         asked_to_stop=lambda: False,
-    ).conduct(n_workers=1, n_beside=1)
-    return [ended[run] for run in runs], kept
+    )
+    conducting.make_one(n_slots)
+    conducting.conduct(n_workers=1, n_beside=1)
+    return [ended[run] for run in runs], kept, widths
 
 
 def test_slots_of_one_ensemble_are_filled_until_all_runs_have_ended():
     runs = [Run(**BASE, seed=seed) for seed in range(5)]
-    records, kept = conduct(runs, 2, 30)
-    assert kept == []
+    records, kept, widths = conduct(runs, 2, 30)
+    assert (kept, widths) == ([], [2, 1])
     for record, alone in zip(records, follow(runs, 30), strict=True):
         assert_same(record, alone, CLOSE)
 
@@ -455,11 +463,6 @@ def test_run_whose_end_cannot_be_finished_is_kept():
         training.train([Trajectory(run)], steps=30, listener=listener)
     assert ([t.step for t in kept], ended) == ([30], [])
     assert_same(follow(kept, 30)[0], follow([run], 30)[0])
-
-
-def test_ensembles_of_the_cpu_have_a_slot_each():
-    run = Run(**BASE)
-    assert [len(e.slots) for e in make_ensembles([run], 3, CPU)] == [1, 1, 1]
 
 
 # How a run ends.
@@ -651,6 +654,8 @@ def test_run_ends_at_the_first_evaluation_that_reaches_the_stop_accuracy():
         {"warmup_steps": 3},
         {"d_ff": 512},
         {"n": 3},
+        {"optimizer": "adam"},
+        {"decay_toward": "init"},
     ],
 )
 def test_group_takes_runs_that_differ_in_values(fields):
@@ -670,8 +675,7 @@ def test_group_takes_runs_that_differ_in_values(fields):
         {"n_heads": 8},
         {"activation": "gelu"},
         {"norm": "pre"},
-        {"optimizer": "adam"},
-        {"decay_toward": "init"},
+        {"optimizer": "sgd"},
         {"batch_size": "full"},
         {"batch_size": 128},
         {"train_fraction": 0.05},  # of 470 equations, half are a batch
@@ -836,8 +840,8 @@ def test_compiled_ensemble_agrees_with_the_eager_one():
     fields = {"p": 13, "d_model": 32, "weight_noise": 0.01, "decay_toward": "init", "precision": "fp64"}
     runs = [Run(operation="x+y", seed=seed, **fields) for seed in range(3)]
     parameters = []
-    for compiled in (False, True):
-        e = Ensemble(runs, len(runs), torch.device("cpu"), compiled=compiled)
+    for path in ("eager", "compiled"):
+        e = Ensemble(runs, len(runs), CPU, path, loops=False)
         for slot, run in enumerate(runs):
             e.load(slot, Trajectory(run))
         e.update(50)

@@ -112,10 +112,13 @@ def default_profile(places: Places, trains: bool) -> str:
 
 
 def has_card() -> bool:
-    """Return whether a sweep that names no device would train on a graphics card."""
-    from grokking_core.sweeps.trainer import default_device  # imports PyTorch
+    """Return whether a sweep that names no device would train on a graphics card; say why one is not used."""
+    from grokking_core.training import usable_device  # imports PyTorch
 
-    return default_device() != "cpu"
+    device, reason = usable_device()
+    if device != "cuda" and reason:
+        print(reason, flush=True)
+    return device == "cuda"
 
 
 def complete_profiles(places: Places) -> list[str]:

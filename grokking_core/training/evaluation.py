@@ -1,0 +1,80 @@
+"""Evaluation over the whole table: losses, accuracies and weight norms of some slots at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from grokking_core import model
+from grokking_core.model import tensor_ops
+from grokking_core.runs.run import Run
+from grokking_core.training.batches import EVALUATION_ROWS, Tables
+
+# (group, loss or accuracy) in the order of the curve
+ORDER = ((0, 0), (0, 1), (1, 0), (1, 1), (2, 1))
+
+
+class Evaluator:
+    """Evaluates K slots of an ensemble at once: all R of them in their order, or any K.
+
+    Parameters
+    ----------
+    run : Run
+        Any of the runs.
+    parameters, gradients : Tensor
+        Of the ensemble, (R, n) each.
+    tables : Tables
+    step : Tensor
+        The device's own count of updates, int64 (R,).
+    n_slots : int
+        K, at most R.
+    loops : module, optional
+        `model.loops_for` the device.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        parameters: Tensor,
+        gradients: Tensor,
+        tables: Tables,
+        step: Tensor,
+        n_slots: int,
+        loops: ModuleType | None = None,
+    ):
+        self.parameters, self.tables, self.step = parameters, tables, step
+        self.whole, self.n_slots = n_slots == len(parameters), n_slots
+        self.rows = EVALUATION_ROWS * len(parameters) // n_slots  # as many numbers at a time, whatever K is
+        self.slots = torch.arange(n_slots, device=parameters.device)
+        self.weights = parameters if self.whole else parameters[:n_slots].clone()
+        self.network = model.network(run, self.weights, gradients[:n_slots], loops)
+        self.result = torch.zeros(n_slots, len(ORDER) + 2, dtype=torch.float64, device=parameters.device)
+
+    def choose(self, slots: Sequence[int]) -> None:
+        """Say which slots `measure` is to evaluate, at most K."""
+        if not self.whole:
+            some = [*slots, *[slots[0]] * (self.n_slots - len(slots))]
+            self.slots.copy_(torch.tensor(some))
+
+    def measure(self) -> None:
+        """Write losses (nats) and accuracies, the norm of the weights and the step of each slot."""
+        if not self.whole:
+            torch.index_select(self.parameters, 0, self.slots, out=self.weights)
+        slots = slice(None) if self.whole else self.slots
+        total: Tensor | float = 0.0
+        for x, y, label, groups in self.tables.parts(slots, self.rows):
+            logits = self.network.forward(x, y)
+            loss, right = tensor_ops.cross_entropy(logits, label), logits.argmax(-1) == label
+            seen = torch.stack([loss, right.double()], dim=1)  # (K, 2, B)
+            # A group that an equation is not in must not see its loss, which may be infinite.
+            total = total + torch.where(groups[:, :, None], seen[:, None], 0.0).sum(-1)  # (K, 3, 2)
+        mean = total / self.tables.counts[slots][:, :, None]
+        norm, step = self.weights.double().norm(dim=1), self.step[slots].double()
+        torch.stack([*(mean[:, i, j] for i, j in ORDER), norm, step], dim=1, out=self.result)
+
+    def read(self) -> list[tuple[float, ...]]:
+        """What `measure` wrote, a row a slot: the curve's columns after the step, then the step."""
+        return [tuple(row) for row in self.result.tolist()]

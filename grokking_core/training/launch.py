@@ -1,0 +1,82 @@
+"""How an update is launched: compiled, as a CUDA graph of tensor operations, or operation by operation.
+
+What `torch.compile` makes is captured as a CUDA graph too. All three compute the same; each needs less of the
+machine than the one before it: a compiler, then a card that can capture, then nothing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+PATHS = ("compiled", "graph", "eager")  # the best first
+COMPILING_SECONDS = 100.0  # that a new shape costs, roughly, on one core
+GAIN_OF_UPDATE, GAIN_OF_RUN = 4e-4, 1e-5  # seconds an update that compiling saves: of launches, of each run
+
+Update = Callable[[], None]
+
+
+class LostUpdateError(RuntimeError):
+    """The device has not made the updates that the host has asked for."""
+
+
+def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as `torch.compile` makes it for the shapes it is called with."""
+    # Products in fp32 are meant where the run says so.
+    warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores", category=UserWarning)
+    return torch.compile(function, fullgraph=True, dynamic=False)
+
+
+def capture_graph(update: Update, device: torch.device) -> Update:
+    """Make an update, then capture the next one without making it; returns what replays it."""
+    side, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    side.wait_stream(current)
+    with torch.cuda.stream(side):
+        update()
+    current.wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    # Other threads may go on with what they do on the card.
+    with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+        update()
+    return graph.replay
+
+
+def capture_nothing(update: Update, device: torch.device) -> Update:
+    """Make an update, and return what makes the next ones: the same."""
+    update()
+    return update
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What launches ask of torch; tests put others in their places."""
+
+    compile: Callable[[Callable[..., Any]], Callable[..., Any]] = compile_function
+    capture: Callable[[Update, torch.device], Update] = capture_graph
+
+
+@contextmanager
+def any_number_of_shapes() -> Iterator[None]:
+    """Context in which the compiler takes every new shape: by itself it gives up at the ninth.
+
+    The limits belong to the thread, so they must be lifted where the compiled code is called.
+    """
+    import torch._dynamo.config as config  # takes seconds to import
+
+    with config.patch(recompile_limit=10**6, accumulated_recompile_limit=10**6):
+        yield
+
+
+def pays(n_slots: int, n_updates: int) -> bool:
+    """Whether compiling for an ensemble takes less than it saves in so many updates: estimates, for a GPU."""
+    return n_updates * max(GAIN_OF_UPDATE, GAIN_OF_RUN * n_slots) > COMPILING_SECONDS
+
+
+def next_path(path: str) -> str:
+    """The path to take when this one fails."""
+    return PATHS[PATHS.index(path) + 1]
