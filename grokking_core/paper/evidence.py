@@ -29,6 +29,12 @@ UNKNOWN = Needed(None, None)
 # Which runs
 
 
+def own(records: Records, operation: str) -> Records:
+    """The runs of the paper's operation and size, where any is asked for; else all: a substitute, alone."""
+    papers = records.where(lambda run: run.operation == operation and not _unlike_the_papers(run))
+    return papers if papers.runs else records
+
+
 # -------------------------------------------------------------------------------------------------
 # How far they came
 
@@ -139,11 +145,16 @@ def notes(records: Records, operation: str | None = None, steps: int | None = No
     if sizes := words.listed(size for run in runs for size in _unlike_the_papers(run)):
         text.append(f"Not the paper's size: {sizes}.")
     cut = [r.last_step for r in records if not has_learned(r) and r.diverged_at is None]
-    if steps and cut and max(cut) < steps:
+    short = bool(steps and cut and max(cut) < steps)
+    if short:
         followed = words.span(cut)
         text.append(
             f"Runs that did not learn were followed for {followed} updates; the paper's, for {steps:,}."
         )
+    theirs = ["operation"] if operation and not others and not sizes else []
+    theirs += ["budget"] if steps and not short else []
+    if records and theirs:
+        text.append(f"The paper's own {' and '.join(theirs)}.")
     if records.missing:
         text.append(f"Missing: {len(records.missing)} of {len(runs)} runs.")
     return text

@@ -870,6 +870,12 @@ def test_notebook_is_short_and_has_no_outputs(name):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
+def test_parameters_of_a_notebook_fit_into_a_pages_column(name):
+    source = "".join(build.code_cells(NOTEBOOKS[name])[0]["source"])
+    assert max(map(len, source.splitlines())) <= 88
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_keeps_the_order_title_parameters_sweep_provenance(name):
     cells = json.loads(NOTEBOOKS[name].read_text())["cells"]
     assert "".join(cells[0]["source"]).startswith("# ")

@@ -1,6 +1,7 @@
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -658,9 +659,28 @@ def test_other_setting_than_the_papers_is_said():
     assert "Runs that did not learn were followed for 4,000 updates; the paper's, for 100,000." in told
 
 
-def test_the_papers_setting_needs_no_word():
+def test_the_papers_setting_is_said():
     found = variants({DECAY: 0.4, ADAM: None}, budgets=dict.fromkeys(VARIANTS, LONG))
-    assert re.findall("paper|Missing", CLAIMS["C11"].decide(found).measured) == []
+    text = CLAIMS["C11"].decide(found).measured
+    assert text.endswith(" The paper's own operation and budget.")
+    assert re.findall("the paper's|Missing", text) == []
+
+
+@pytest.mark.parametrize("name", ["C4", "C5", "C11", "C12", "C13", "C14", "C15", "C16", "C20", "C21"])
+def test_substitute_is_never_mixed_with_the_papers_operation(name):
+    case = CASES[name.lower()][0].records()
+    other = [replace(r, run=replace(r.run, operation="x+y", seed=50 + r.run.seed)) for r in case]
+    alone, mixed = (CLAIMS[name].decide(records(found)) for found in (list(case), [*other, *case]))
+    assert mixed == alone
+    assert "The paper's own operation" in alone.measured
+    assert "This is x+y mod 97" in CLAIMS[name].decide(records(other)).measured
+
+
+def test_curves_with_decay_are_not_mixed_with_those_without():
+    loss = {0: 4.0, 10: 3.0, 100_000: 9.0, 200_000: 1.0}
+    own = curves(validation=150_000, loss=loss)
+    decaying = curves(validation=3000, weight_decay=1.0, loss={0: 4.0, 10: 3.0, 1000: 9.0, 4000: 1.0})
+    assert CLAIMS["C2"].decide(records(list(decaying), list(own))) == CLAIMS["C2"].decide(own)
 
 
 def test_sharpness_of_runs_that_ended_on_learning_is_said_to_be_theirs():

@@ -6,7 +6,7 @@ import pytest
 
 from grokking_core import data
 from grokking_core.measures import Needed
-from grokking_core.paper import evidence as findings
+from grokking_core.paper import evidence
 from grokking_core.runs import words
 from grokking_core.runs.record import COLUMNS, Record
 from grokking_core.runs.records import Records
@@ -69,20 +69,20 @@ def test_record_that_has_not_kept_what_is_asked_counts_as_missing():
 
 
 def test_run_has_failed_at_its_budget_or_where_it_diverged():
-    assert not findings.has_failed(learned(), 1000)
-    assert not findings.has_failed(unlearned(4000), 5000)
-    assert findings.has_failed(unlearned(4000), 4000)
-    assert findings.has_failed(unlearned(4000, diverged=True), 5000)
+    assert not evidence.has_failed(learned(), 1000)
+    assert not evidence.has_failed(unlearned(4000), 5000)
+    assert evidence.has_failed(unlearned(4000), 4000)
+    assert evidence.has_failed(unlearned(4000, diverged=True), 5000)
 
 
 def test_gap_is_a_median_in_which_censored_runs_come_last():
-    assert str(findings.gap([learned(1000), learned(2000), learned(3000)])) == "20 [10, not reached] (n = 3)"
-    assert findings.gap([learned(1000), learned(3000), unlearned()]).value == 30
-    half_unlearned = findings.gap([learned(1000), unlearned(), unlearned()])
+    assert str(evidence.gap([learned(1000), learned(2000), learned(3000)])) == "20 [10, not reached] (n = 3)"
+    assert evidence.gap([learned(1000), learned(3000), unlearned()]).value == 30
+    half_unlearned = evidence.gap([learned(1000), unlearned(), unlearned()])
     assert math.isnan(half_unlearned.value)
     assert half_unlearned.n == 3
     never_fitted = record([0, 100], [0, 0.5], [0, 0.1], operation="x-y")
-    assert findings.gap([never_fitted]).n == 0
+    assert evidence.gap([never_fitted]).n == 0
 
 
 def test_symmetric_operation_is_learned_on_unmirrored_pairs_alone():
@@ -90,10 +90,10 @@ def test_symmetric_operation_is_learned_on_unmirrored_pairs_alone():
     mirrors = record(steps, fits, [0, 0.5, 0.995], [0, 0, 0.2], operation="x+y", train_fraction=0.9)
     learns = record(steps, fits, [0, 0.5, 0.995], [0, 0, 0.95], operation="x+y", train_fraction=0.9)
     other = record(steps, fits, [0, 0.5, 0.995], [0, 0, 0.2], operation="x-y", train_fraction=0.9)
-    table = findings.outcomes([mirrors, learns, other])
+    table = evidence.outcomes([mirrors, learns, other])
     assert list(table["enough"]) == [False, True, True]
     assert list(table["accuracy"]) == [0.2, 0.95, 0.995]
-    needed = findings.fractions_needed([mirrors, other], lambda run: run.operation)
+    needed = evidence.fractions_needed([mirrors, other], lambda run: run.operation)
     assert needed == {"x+y": Needed(0.9, None), "x-y": Needed(None, 0.9)}
 
 
@@ -103,7 +103,7 @@ def test_training_is_fitted_soon_late_or_not_known():
     never = record([0, 10_000], [0, 0.9], [0, 0], operation="x-y")
     given_up = record([0, 9000], [0, 0.9], [0, 0], operation="x-y")
     diverged = record([0, 9000], [0, 0.9], [0, 0], operation="x-y", diverged=True)
-    known = findings.outcomes([soon, late, never, given_up, diverged])["fitted_soon"]
+    known = evidence.outcomes([soon, late, never, given_up, diverged])["fitted_soon"]
     assert known.isna().tolist() == [False, False, False, True, False]
     assert known.dropna().tolist() == [True, False, False, False]
 
@@ -111,33 +111,33 @@ def test_training_is_fitted_soon_late_or_not_known():
 def test_run_given_up_before_others_has_not_failed():
     early, late = unlearned(1000, train_fraction=0.6), unlearned(4000, train_fraction=0.4)
     found = [early, late, learned(3000, train_fraction=0.8)]
-    assert findings.fractions_needed(found, lambda run: "all") == {"all": Needed(0.4, 0.8)}
+    assert evidence.fractions_needed(found, lambda run: "all") == {"all": Needed(0.4, 0.8)}
     diverged = unlearned(1000, train_fraction=0.6, diverged=True)
-    assert findings.fractions_needed([diverged, late], lambda run: "all") == {"all": Needed(0.6, None)}
+    assert evidence.fractions_needed([diverged, late], lambda run: "all") == {"all": Needed(0.6, None)}
 
 
 def test_needs_less_where_what_sufficed_for_one_failed_for_the_other():
-    assert findings.needs_less(Needed(0.2, 0.4), Needed(0.4, 0.6)) is True
-    assert findings.needs_less(Needed(0.4, 0.6), Needed(0.2, 0.4)) is False
-    assert findings.needs_less(Needed(None, 0.4), Needed(0.8, None)) is True
+    assert evidence.needs_less(Needed(0.2, 0.4), Needed(0.4, 0.6)) is True
+    assert evidence.needs_less(Needed(0.4, 0.6), Needed(0.2, 0.4)) is False
+    assert evidence.needs_less(Needed(None, 0.4), Needed(0.8, None)) is True
     for a, b in [((0.2, 0.4), (0.2, 0.4)), ((0.2, 0.4), (0.3, 0.6)), ((0.2, None), (0.4, None))]:
-        assert findings.needs_less(Needed(*a), Needed(*b)) is None
-    assert findings.needs_less(findings.UNKNOWN, Needed(0.4, 0.6)) is None
+        assert evidence.needs_less(Needed(*a), Needed(*b)) is None
+    assert evidence.needs_less(evidence.UNKNOWN, Needed(0.4, 0.6)) is None
 
 
 def test_ratio_lies_between_its_bounds():
-    assert findings.ratio(Needed(0.6, 0.8), Needed(0.2, 0.4)) == pytest.approx((1.5, 4))
-    assert findings.ratio(Needed(0.8, None), Needed(0.3, 0.4)) == (2, math.inf)
-    assert findings.ratio(Needed(None, 0.8), Needed(0.4, None)) == (0, 2)
-    assert findings.ratio(findings.UNKNOWN, Needed(0.2, 0.4)) == (0, math.inf)
+    assert evidence.ratio(Needed(0.6, 0.8), Needed(0.2, 0.4)) == pytest.approx((1.5, 4))
+    assert evidence.ratio(Needed(0.8, None), Needed(0.3, 0.4)) == (2, math.inf)
+    assert evidence.ratio(Needed(None, 0.8), Needed(0.4, None)) == (0, 2)
+    assert evidence.ratio(evidence.UNKNOWN, Needed(0.2, 0.4)) == (0, math.inf)
 
 
 def test_places_are_those_a_bracket_allows():
     tried = [0.2, 0.4, 0.6]
-    assert findings.places(Needed(0.2, 0.4), tried) == (1, 1)
-    assert findings.places(Needed(0.2, 0.6), tried) == (1, 2)
-    assert findings.places(Needed(None, 0.4), tried) == (0, 1)
-    assert findings.places(Needed(0.6, None), tried) == (3, 3)
+    assert evidence.places(Needed(0.2, 0.4), tried) == (1, 1)
+    assert evidence.places(Needed(0.2, 0.6), tried) == (1, 2)
+    assert evidence.places(Needed(None, 0.4), tried) == (0, 1)
+    assert evidence.places(Needed(0.6, None), tried) == (3, 3)
 
 
 def test_network_knows_its_task_at_its_end():
@@ -168,8 +168,8 @@ def test_rows_must_be_kept_finite_and_enough():
     ],
 )
 def test_bracket_in_words(needed, told):
-    assert findings.bracket(needed) == told
-    assert findings.brackets({"s5:xy": needed}) == f"Fraction needed: S5 product {told}."
+    assert evidence.bracket(needed) == told
+    assert evidence.brackets({"s5:xy": needed}) == f"Fraction needed: S5 product {told}."
 
 
 def test_lists_and_spans_in_words():
@@ -182,15 +182,17 @@ def test_lists_and_spans_in_words():
     assert words.task(Run(operation="x+y", p=23)) == "x+y mod 23"
 
 
-def test_notes_say_nothing_of_the_papers_setting():
+def test_notes_say_where_the_setting_is_the_papers():
     found = records(learned(), unlearned(100_000))
-    assert findings.notes(found, "x-y", 100_000) == []
-    assert findings.notes(records(learned(1000)), "x-y", 100_000) == []  # it learned: no budget cut it short
+    assert evidence.notes(found, "x-y", 100_000) == ["The paper's own operation and budget."]
+    assert evidence.notes(found) == []
+    own = evidence.notes(records(learned(1000)), "x-y", 100_000)  # it learned: no budget cut it short
+    assert own == ["The paper's own operation and budget."]
 
 
 def test_notes_say_what_is_missing_and_not_the_papers():
     missing = [Run(operation="s5:xy", n=4, d_model=32)]
-    assert findings.notes(records(unlearned(p=23), missing=missing), "s5:xy", 100_000) == [
+    assert evidence.notes(records(unlearned(p=23), missing=missing), "s5:xy", 100_000) == [
         "This is x-y mod 23; the paper's is S5 product.",
         "Not the paper's size: modulus 23, width 32, S4.",
         "Runs that did not learn were followed for 4,000 updates; the paper's, for 100,000.",

@@ -61,14 +61,15 @@ def c4(fig1_data_fraction: Records) -> Verdict:
     below 0 with its interval. partly: one of the two. differs: neither. A run followed for less without
     getting there is open, and left out. not reached: fewer than two fractions with runs that decide.
     """
-    table = evidence.outcomes(fig1_data_fraction).dropna(subset="fitted_soon")
+    records = evidence.own(fig1_data_fraction, S5)
+    table = evidence.outcomes(records).dropna(subset="fitted_soon")
     if len(set(table["train_fraction"])) < 2:
-        return verdict("not reached", len(table), fitting(table), fig1_data_fraction, S5)
+        return verdict("not reached", len(table), fitting(table), records, S5)
     steps = table["train_steps"].astype(float).fillna(math.inf)
     trend = measures.spearman(table["train_fraction"], steps)
     kind = kind_of([all(table["fitted_soon"]), trend.high < 0])
     text = f"{fitting(table)} Spearman's correlation with the training fraction: {trend}."
-    return verdict(kind, len(table), text, fig1_data_fraction, S5)
+    return verdict(kind, len(table), text, records, S5)
 
 
 @claim(
@@ -84,7 +85,7 @@ def c5(fig1_data_fraction: Records) -> Verdict:
     sufficient fraction than at the largest, but not all of that holds. differs: it is not larger.
     not reached: fewer than two sufficient fractions.
     """
-    records = fig1_data_fraction
+    records = evidence.own(fig1_data_fraction, S5)
     smallest = evidence.fractions_needed(records, lambda run: "all").get("all", UNKNOWN).reached
     largest = max((record.run.train_fraction for record in records), default=None)
     if smallest is None or largest is None or smallest == largest:

@@ -79,7 +79,8 @@ def c2(fig1_grokking_curves: Records) -> Verdict:
     partly: most did, but at another time, or with decay, where the paper gives no time. differs: most did
     not. not reached: half of the runs asked for, or more, cannot decide.
     """
-    records, peaks, n = fig1_grokking_curves, [], 0
+    own = fig1_grokking_curves.where(_is_figure_1)
+    records, peaks, n = own if own.runs else fig1_grokking_curves, [], 0
     for record in records:
         if np.isfinite(record.curve["validation_loss"]).any():
             turn = measures.loss_turn(record)

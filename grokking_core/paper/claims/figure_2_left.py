@@ -33,8 +33,9 @@ def c11(fig2_optimizers: Records) -> Verdict:
     differs: surely not above 2 for half of them or more. partly: above 2 for some, while too many are open.
     not reached: decay sufficed nowhere, or none is surely above 2 and too many are open.
     """
-    needed = evidence.fractions_needed(fig2_optimizers, experiments.variant_of)
-    others = dict.fromkeys(map(experiments.variant_of, fig2_optimizers.runs))
+    records = evidence.own(fig2_optimizers, S5)
+    needed = evidence.fractions_needed(records, experiments.variant_of)
+    others = dict.fromkeys(map(experiments.variant_of, records.runs))
     others.pop(DECAY, None)
     bounds = [evidence.ratio(needed.get(name, UNKNOWN), needed.get(DECAY, UNKNOWN)) for name in others]
     above, below = sum(low >= 2 for low, _ in bounds), sum(high <= 2 for _, high in bounds)
@@ -45,7 +46,7 @@ def c11(fig2_optimizers: Records) -> Verdict:
         f"Of {len(others)} other variants, {above} need more than twice as much as decay 1, {below} do not, "
     )
     text += f"and {len(others) - above - below} are open. {evidence.brackets(needed)}"
-    return verdict(kind, len(fig2_optimizers), text, fig2_optimizers, S5, BUDGET)
+    return verdict(kind, len(records), text, records, S5, BUDGET)
 
 
 @claim("figure 2, left", "Decay towards the initialization helps, but less than towards the origin.")
@@ -78,7 +79,8 @@ def c14(fig2_optimizers: Records) -> Verdict:
     are not told apart.
     """
     rates = ("Adam, lr 3e-4", ADAM, "Adam, lr 3e-3")
-    records = fig2_optimizers.where(lambda run: experiments.variant_of(run) in rates)
+    records = evidence.own(fig2_optimizers, S5)
+    records = records.where(lambda run: experiments.variant_of(run) in rates)
     needed = evidence.fractions_needed(records, experiments.variant_of)
     worse = [a for a in needed if any(evidence.needs_less(needed[b], needed[a]) for b in needed)]
     same = len(needed) == 3 and len(set(needed.values())) == 1 and None not in needed[ADAM]
@@ -89,7 +91,7 @@ def c14(fig2_optimizers: Records) -> Verdict:
 
 def _variants_in_order(records: Records, pairs: Sequence[tuple[str, str]]) -> Verdict:
     named = {name for pair in pairs for name in pair}
-    shown = records.where(lambda run: experiments.variant_of(run) in named)
+    shown = evidence.own(records, S5).where(lambda run: experiments.variant_of(run) in named)
     return in_order(shown, experiments.variant_of, pairs, len(pairs), S5)
 
 
@@ -101,9 +103,10 @@ def c15(fig2_optimizers: Records) -> Verdict:
     up earlier, or missing. agrees: no variant asked for is late or open. partly: some are. differs: half of
     them or more are late. not reached: half of them or more are open.
     """
-    asked = dict.fromkeys(map(experiments.variant_of, fig2_optimizers.runs))
-    table = evidence.outcomes(fig2_optimizers)
-    table["variant"] = [experiments.variant_of(record.run) for record in fig2_optimizers]
+    records = evidence.own(fig2_optimizers, S5)
+    asked = dict.fromkeys(map(experiments.variant_of, records.runs))
+    table = evidence.outcomes(records)
+    table["variant"] = [experiments.variant_of(record.run) for record in records]
     table = table.dropna(subset="fitted_soon")
     soon = {str(name): all(group["fitted_soon"]) for name, group in table.groupby("variant", sort=False)}
     late, is_open = [name for name in soon if not soon[name]], [name for name in asked if name not in soon]
@@ -114,7 +117,7 @@ def c15(fig2_optimizers: Records) -> Verdict:
         kind = "differs"
     text = f"{fitting(table)} Of {len(asked)} variants, {len(asked) - len(late) - len(is_open)} within 10,000"
     text += "".join(f"; {word}: {names(of)}" for word, of in (("late", late), ("open", is_open)) if of)
-    return verdict(kind, len(table), f"{text}.", fig2_optimizers, S5)
+    return verdict(kind, len(table), f"{text}.", records, S5)
 
 
 @claim("figure 2, left", "Full-batch optimizers generalize, too, at high fractions.")
@@ -125,7 +128,8 @@ def c16(fig2_optimizers: Records) -> Verdict:
     not reached: for neither, but with smaller fractions or fewer updates only.
     """
     names = (FULL_BATCH, "full batch, update noise")
-    records = fig2_optimizers.where(lambda run: experiments.variant_of(run) in names)
+    records = evidence.own(fig2_optimizers, S5)
+    records = records.where(lambda run: experiments.variant_of(run) in names)
     needed = evidence.fractions_needed(records, experiments.variant_of)
     followed = any(r.run.train_fraction >= 0.9 and evidence.has_failed(r) for r in records)
     enough = [needed.get(name, UNKNOWN).reached is not None for name in names]

@@ -30,7 +30,8 @@ def c20(fig6_outliers: Records) -> Verdict:
     the first is open where a run was given up before BUDGET updates. differs: none. not reached: no run
     with few, or none with many, has its counterpart on record.
     """
-    table, keys = evidence.outcomes(fig6_outliers), ["operation", "train_fraction", "seed"]
+    records = evidence.own(fig6_outliers, S5)
+    table, keys = evidence.outcomes(records), ["operation", "train_fraction", "seed"]
     clean = table.loc[table["outliers"].eq(0) & table["enough"], [*keys, "accuracy"]]
     pairs = table.loc[table["outliers"].gt(0)].merge(clean, on=keys, suffixes=("", "_clean"))
     change = pairs["accuracy"] - pairs["accuracy_clean"]
@@ -45,4 +46,4 @@ def c20(fig6_outliers: Records) -> Verdict:
     text += f"; open, being given up early: {(~fitted & ~given_up).sum()}. Median change of best accuracy: "
     text += f"{with_few} with few outliers, {with_many} with many."
     known = len(few) and len(many)
-    return verdict(kind if known else "not reached", len(pairs), text, fig6_outliers, S5, BUDGET)
+    return verdict(kind if known else "not reached", len(pairs), text, records, S5, BUDGET)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from grokking_core import data, measures
+from grokking_core.paper import evidence
 from grokking_core.paper.claims.deciding import (
     NETWORKS,
     S5,
@@ -28,7 +29,7 @@ def c21(fig7_sharpness: Records) -> Verdict:
     its interval. partly: below 0, but the interval holds 0. differs: 0 or above. not reached: fewer than
     NETWORKS.
     """
-    records = fig7_sharpness.with_kept("sharpness")
+    records = evidence.own(fig7_sharpness, S5).with_kept("sharpness")
     table = sharpness.table(records)
     table = table[table["train"] >= LEARNED]
     side = "unmirrored" if any(data.OPERATIONS[r.run.operation].symmetric for r in records) else "validation"
