@@ -276,6 +276,43 @@ def film(
     return Plan(tuple(parts))
 
 
+# What the page on which readers train asks of the default run, by question: fields laid over it.
+TRAINER_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
+    "decay": {"as it is": {}, "none": {"weight_decay": 0.0}},
+    "share": {"as it is": {}, "third": {"train_fraction": 0.33}},
+    "modulus": {
+        "as it is": {},
+        "composite": {"p": 42},
+        "product": {"operation": "x*y"},
+        "composite product": {"operation": "x*y", "p": 42},
+    },
+    "outliers": {"as it is": {}, "ten": {"outliers": 10}},
+    "width": {"narrow": {"d_model": 16}, "as it is": {}, "wide": {"d_model": 64}},
+    "operation": {"as it is": {}, "difference": {"operation": "x-y"}},
+}
+
+
+def trainer(
+    *,
+    operation: str = "x+y",
+    p: int = 41,
+    train_fraction: float = 0.5,
+    weight_decay: float = 1.0,
+    lr: float = 3e-3,
+    d_model: int = 32,
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: int = 10_000,
+    stop_at: float | None = 0.99,
+) -> Plan:
+    """Runs small enough for a browser: the one that a page begins with, and what its questions change."""
+    task: dict[str, Any] = {"operation": operation, "p": p, "train_fraction": train_fraction}
+    network = {"architecture": "mlp", "n_layers": 1, "d_model": d_model}
+    default = Run(**task, **network, lr=lr, weight_decay=weight_decay)
+    changed = [replace(default, **change) for some in TRAINER_CHANGES.values() for change in some.values()]
+    runs = (replace(run, seed=seed) for run, seed in product(changed, seeds))
+    return Plan((Part(runs=tuple(dict.fromkeys(runs)), steps=steps, stop_at=stop_at),))
+
+
 def variant_of(run: Run) -> str:
     """The label of a run's optimizer in Figure 2 (left).
 
@@ -330,6 +367,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         beyond_transformers,
         rounding,
         film,
+        trainer,
     )
 }
 READING = {"threshold": float}  # parameters of notebooks that decide no run: accuracy that counts as learned
