@@ -164,14 +164,15 @@
     const link = (title, state) => made("a", { href: written(state) }, title);
     const views = data.views.map((view) => link(view.title, ofView(data, view)));
     views.push(link("all runs", stateOf(data, {}, {})));
-    const copy = made("button", { type: "button", name: "copy" }, "copy link");
+    const button = (name, text) => made("button", { type: "button", name }, text);
+    const buttons = [button("copy", "copy link"), button("csv", "curves as CSV"), button("svg", "picture as SVG")];
     const count = made("p", { class: "explorer-said", role: "status" });
     return made(
       "form",
       { class: "explorer" },
       made("nav", { class: "explorer-views", "aria-label": "Views to begin with" }, "Views: ", ...views),
       made("div", { class: "explorer-facets" }, ...facetControls(data)),
-      made("div", { class: "explorer-settings" }, ...settingControls(data), copy),
+      made("div", { class: "explorer-settings" }, ...settingControls(data), ...buttons),
       count,
       made("ul", { class: "explorer-legend" }),
       made("div", { class: "explorer-plot", role: "img" }),
@@ -367,6 +368,28 @@
   }
 
   // ---------------------------------------------------------------------------------------------
+  // To take away
+
+  // The curves of the runs drawn, a row an evaluation, with what the runs differ in; as they are packed, rounded.
+  function csvOf(drawn, data) {
+    const columns = ["train_accuracy", "validation_accuracy", "train_loss", "validation_loss"];
+    const quoted = (value) => (/[",\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+    const facets = Object.keys(data.facets);
+    const rows = drawn.flatMap((run) => run.step.map((step, i) => [
+      ...facets.map((key) => run.facets[key]),
+      step,
+      ...columns.map((name) => (run[name][i] === null ? "" : Number(run[name][i].toPrecision(4)))),
+    ]));
+    return [[...facets, "step", ...columns], ...rows].map((row) => `${row.map(quoted).join(",")}\n`).join("");
+  }
+
+  function save(name, text, type) {
+    const link = made("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  }
+
+  // ---------------------------------------------------------------------------------------------
 
   companion.explorer = async (element, data) => {
     await companion.load("plotly-basic.min.js");
@@ -375,6 +398,8 @@
     element.append(form, probe);
     const opening = data.views.length ? ofView(data, data.views[0]) : stateOf(data, {}, {});
     let state = read(location.hash, data) ?? opening;
+
+    const drawnNow = () => selection(runs.filter((run) => fits(run, state.choice)));
 
     function show() {
       const matching = runs.filter((run) => fits(run, state.choice));
@@ -404,6 +429,11 @@
       const copied = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
       copy.textContent = copied ? "copied" : "the link is in the address bar";
       setTimeout(() => (copy.textContent = "copy link"), 3000);
+    });
+    form.elements.csv.addEventListener("click", () => save("curves.csv", csvOf(drawnNow(), data), "text/csv"));
+    form.elements.svg.addEventListener("click", () => {
+      const plot = form.querySelector(".explorer-plot");
+      Plotly.downloadImage(plot, { format: "svg", filename: "curves", width: plot.clientWidth, height: 620 });
     });
     form.addEventListener("submit", (event) => event.preventDefault());
     companion.onTheme(show);

@@ -344,6 +344,28 @@ def test_curves_follow_the_theme(opened):
     assert line != "rgb(0, 0, 0)"  # black would be lost
 
 
+def test_curves_on_the_screen_can_be_taken_away_as_a_table(opened):
+    page = opened(*few(), at="#operation=x+y")
+    with page.expect_download() as taken:
+        page.click("button[name=csv]")
+    found = pd.read_csv(taken.value.path())
+    assert set(found["operation"]) == {"x+y"}
+    assert found["step"].tolist() == evaluation_steps(100)
+    expected = recorded(Run(operation="x+y"), steps=100).curve
+    assert found["train_accuracy"].tolist() == pytest.approx(expected["train_accuracy"].tolist())
+    assert found["train_loss"].tolist() == pytest.approx(expected["train_loss"].tolist(), rel=0.02)
+
+
+def test_picture_on_the_screen_can_be_taken_away_as_svg(opened):
+    page = opened(*few())
+    with page.expect_download() as taken:
+        page.click("button[name=svg]")
+    assert taken.value.suggested_filename == "curves.svg"
+    text = taken.value.path().read_text(encoding="utf-8")
+    assert text.startswith("<svg")
+    assert "optimizer steps" in text
+
+
 def test_page_without_records_says_so(opened):
     page = opened()
     assert chosen(page) == ({}, 0)
