@@ -18,6 +18,7 @@ from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import KEPT, LEARNED, Arrays, Record
 
 THRESHOLDS = (0.95, LEARNED)
+KEY_LENGTH = 12  # digits of a key, in tables
 SIDES = ("train", "validation", "unmirrored")
 
 
@@ -71,7 +72,7 @@ def _fields(record: Record) -> dict[str, Any]:
     first, second = fields.pop("betas")
     fields |= {"beta1": first, "beta2": second}
     # "full" and numbers in one column are text to every tool
-    return {"key": key_of(record.run)[:12]} | fields | {"batch_size": str(fields["batch_size"])}
+    return {"key": key_of(record.run)[:KEY_LENGTH]} | fields | {"batch_size": str(fields["batch_size"])}
 
 
 def pack(store: Store, path: Path, plans: Sequence[Plan], *, weights: bool = False) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from grokking_book.make import notebooks, processes, settings
+from grokking_book.make import notebooks, numbers, processes, settings
 from grokking_book.make.jobs import Job, Places, all_values, asks_for_runs, digest, plan, stamp_of
 from grokking_book.make.notebooks import INJECTED, code_cells, provenance, tags, without_picture
 from grokking_book.make.parameters import WrongUse
@@ -270,8 +270,10 @@ def build(places: Places, args: Settings) -> list[Row]:
         rows += [Row(job.name, "kept" if job.output.is_file() else "not executed") for job in others]
         names = ["training", *(job.name for job in jobs)]
         rows.sort(key=lambda row: names.index(row.name))
-        failed = any(row.state == "FAILED" for row in rows)
-        return rows if failed else [*rows, render_if_changed(places, jobs)]
+        if any(row.state == "FAILED" for row in rows):
+            return rows
+        numbers.write(jobs)
+        return [*rows, render_if_changed(places, jobs)]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,7 +14,7 @@ import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
-from grokking_book.make import notebooks, processes, settings, status
+from grokking_book.make import notebooks, numbers, processes, settings, status
 from grokking_book.make.jobs import Job, Places, digest
 
 NO_PAGES = {"profiles", "records"}  # folders of the book with nothing to show
@@ -58,6 +58,8 @@ def contents(places: Places, jobs: Sequence[Job]) -> dict[Path, bytes]:
             notebook = notebooks.merged(notebook, executed[job.name])
         notebook["cells"].append(status.footer(job, page, executed.get(job.name)))
         wanted[page] = notebooks.write(notebook).encode()
+        tables = (path for path in numbers.files_of(job).values() if path.is_file())
+        wanted |= {numbers.FOLDER / path.name: path.read_bytes() for path in tables}
     wanted[Path("status.md")] = status.page(jobs, executed, pages).encode()
     return wanted
 
@@ -99,7 +101,8 @@ def basis_of(places: Places, pages: Path) -> str:
     """Return a hash of all that more than one page is made from: where it changes, all begins anew."""
     files = [path for path in pages.rglob("*") if path.is_file()]
     names = sorted(str(path) for path in files if path.suffix in PAGES)
-    shared = [path for path in files if path.suffix not in PAGES]
+    to_take = pages / numbers.FOLDER  # no page is made from what lies there
+    shared = [path for path in files if path.suffix not in PAGES and path.parent != to_take]
     shared += [places.root / "_config.yml", *places.book.glob("grokking_book/**/*.py"), *places.package()]
     # Its date changes when a package is installed, upgraded or removed.
     installed = os.stat(sysconfig.get_path("purelib")).st_mtime_ns

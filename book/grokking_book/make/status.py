@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from grokking_book.make import notebooks
+from grokking_book.make import notebooks, numbers
 from grokking_book.make.jobs import Job
 from grokking_book.make.notebooks import Cell, Notebook
 
@@ -46,6 +46,7 @@ def footer(job: Job, page: Path, executed: Notebook | None) -> Cell:
         told = f"Executed on {date} in {seconds} seconds by Python {python}. This command makes the page:"
         copy = "/".join([*[".."] * (len(page.parts) - 1), "_sources", page.as_posix()])
         link = f'<a class="download-notebook" href="{copy}" download>Download the executed notebook</a>'
+        link = "\n\n".join(filter(None, [link, numbers.links(job, page)]))
     command = said(job, executed)["command"]
     source = f'{told}\n\n<div class="provenance-command">\n\n```bash\n{command}\n```\n\n</div>\n\n{link}\n'
     return {"cell_type": "markdown", "id": "made-by", "metadata": {}, "source": source}
