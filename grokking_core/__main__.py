@@ -281,6 +281,14 @@ def clean(args: argparse.Namespace) -> int:
     return DONE
 
 
+def check(args: argparse.Namespace) -> int:
+    """Say on what training would run here, and what is wrong where it is not a graphics card."""
+    lines = training.describe(torch.device(args.device or training.default_device()))
+    print("\n".join(f"{name:<13}{value}" for name, value in lines))
+    print("`grokking status --profile NAME` says how long a profile takes here.")
+    return DONE
+
+
 def bench(args: argparse.Namespace) -> int:
     """Measure the speed of training on this machine."""
     from grokking_core import bench
@@ -343,6 +351,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--weights", action="store_true", help="copy kept weights beside it")
     p = _command(commands, "clean", clean)
     p.add_argument("--set-aside", action="store_true", help="damaged files that were set aside as well")
+    p = _command(commands, "check", check)
+    p.add_argument("--device", help="cpu, cuda or cuda:N (default: what a sweep would take)")
     p = _command(commands, "bench", bench)
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
     p.add_argument("--output", metavar="FILE", help="also write the JSON to a file")

@@ -1,6 +1,6 @@
 """Batches, updates, evaluation, stopping: `train` follows many runs at once, `plain.train` one. No files."""
 
-from grokking_core.training.cards import default_device, usable_device
+from grokking_core.training.cards import default_device, describe, usable_device
 from grokking_core.training.conductor import Listener, train
 from grokking_core.training.devices import check_precision, default_width, precisions
 from grokking_core.training.ensemble import Ensemble, group_key
@@ -11,6 +11,7 @@ __all__ = [
     "check_precision",
     "default_device",
     "default_width",
+    "describe",
     "group_key",
     "precisions",
     "train",

@@ -17,6 +17,8 @@ import torch
 
 from grokking_core.records.store import default_folder
 from grokking_core.runs.record import source_hash
+from grokking_core.runs.run import Run
+from grokking_core.training import devices
 from grokking_core.training.launch import PATHS
 
 LIMIT_SECONDS = 600.0  # for the self-check of a path; compiling takes most of them
@@ -96,6 +98,26 @@ def check_elsewhere(device: torch.device, path: str, limit: float = LIMIT_SECOND
         return f"it was ended by signal {-done.returncode}"
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     return lines[-1][:300] if lines else f"exit status {done.returncode}"
+
+
+def describe(device: torch.device) -> list[tuple[str, str]]:
+    """Names and values of what decides how a device trains, for people; checks a card that is new."""
+    run = Run(operation="x/y")
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    lines = [("device", str(device)), ("PyTorch", f"{torch.__version__}, {build}")]
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        return [*lines, ("no card", _why_torch_sees_no_card() or f"{device} is not here")]
+    if device.type == "cuda":
+        path, reason = check_paths(device)
+        lines += [("card", torch.cuda.get_device_name(device)), ("driver", str(driver()))]
+        lines += [("updates", path or f"none: {reason}")]
+    elif reason := usable_device().reason:
+        lines.append(("no card", reason))
+    free, needed = devices.free_bytes(device), devices.bytes_per_run(run)
+    width = min(devices.default_width(device), int(0.9 * free / needed))
+    lines.append(("free memory", f"{free / 2**30:.1f} GiB"))
+    lines.append(("at once", f"{width} networks of the paper's, {needed / 2**20:.0f} MiB each at most"))
+    return [*lines, ("precisions", ", ".join(devices.precisions(device)))]
 
 
 @lru_cache

@@ -573,6 +573,7 @@ def card(monkeypatch, tmp_path):
     monkeypatch.setattr(cards, "default_folder", lambda: tmp_path / "records")
     for name, answer in {
         "is_available": lambda: True,
+        "device_count": lambda: 1,
         "get_device_name": lambda device=None: "NVIDIA H100",
         "get_device_properties": lambda device=None: properties,
         "get_device_capability": lambda device=None: found.capability,
@@ -654,6 +655,26 @@ def test_card_older_than_torch_is_not_used(card):
     with pytest.raises(ValueError, match=said):
         cards.path_of(torch.device("cuda"))
     assert card.asked == []
+
+
+def test_description_names_what_decides_and_what_is_wrong(card, monkeypatch):
+    """With a card that is used, and on a machine whose card is not."""
+    monkeypatch.setattr(devices, "free_bytes", lambda device: 8 * 2**30)
+    monkeypatch.setattr(cards, "listed_card", lambda: None)
+    monkeypatch.setattr(cards, "driver", lambda: "580.65.06")
+    lines = dict(cards.describe(torch.device("cuda")))
+    assert (lines["card"], lines["driver"], lines["updates"]) == ("NVIDIA H100", "580.65.06", "compiled")
+    assert (lines["free memory"], lines["precisions"]) == ("8.0 GiB", "fp32, tf32, fp64")
+    width = int(0.9 * 8 * 2**30 / devices.bytes_per_run(Run(operation="x/y")))
+    assert lines["at once"].startswith(f"{width} networks of the paper's, ")
+    card.passes = set()
+    cards.check_paths.cache_clear()
+    monkeypatch.setattr(cards, "source_hash", lambda: "other")
+    assert "no path passes" in dict(cards.describe(torch.device("cuda")))["updates"]
+    assert dict(cards.describe(torch.device("cuda:7")))["no card"] == "cuda:7 is not here"
+    lines = dict(cards.describe(CPU))
+    assert "no path passes" in lines["no card"]
+    assert lines["precisions"] == "fp32, fp64"
 
 
 @pytest.mark.parametrize(("capability", "has"), [((9, 0), True), ((8, 0), True), ((7, 5), False)])
