@@ -112,10 +112,13 @@ def train(reading: Reading, writing: Writing, options: Options, executor: Execut
     Conductor(reading, writing, options, executor, stop).conduct()
 
 
-def chunked(runs: Sequence[Run], width: int | None) -> list[Sequence[Run]]:
-    """A group cut into tasks: eight or more where it can be, none wider than a worker likes."""
-    most = width or 4 * training.default_width(torch.device(training.default_device()))
-    size = max(1, min(most, math.ceil(len(runs) / 8)))
+def chunked(runs: Sequence[Run], width: int | None, n_cards: int = 0) -> list[Sequence[Run]]:
+    """A group cut into tasks: one a card, else eight or more where it can be; none wider than a worker likes.
+
+    A card takes about as long for an update of few runs as for one of many, so it is not given crumbs.
+    """
+    most = width or 4 * training.default_width(torch.device("cuda" if n_cards else training.default_device()))
+    size = max(1, min(most, math.ceil(len(runs) / (n_cards or 8))))
     return [runs[i : i + size] for i in range(0, len(runs), size)]
 
 
@@ -175,7 +178,10 @@ class Conductor:
             going=str(self.going),
             options=replace(self.options, progress=False),
         )
-        chunks = (chunked(group, self.options.width) for group in groups(self.reading.left.values()))
+        n_cards = len(getattr(self.executor, "gpus", ()))
+        n_cards = min(n_cards, getattr(self.executor, "n_devices", 0))  # the workers may be fewer
+        width = self.options.width
+        chunks = (chunked(group, width, n_cards) for group in groups(self.reading.left.values()))
         return [replace(form, runs=tuple(chunk)) for some in chunks for chunk in some]
 
     def _settle(self, task: Task, future: Future[Report]) -> Task | None:

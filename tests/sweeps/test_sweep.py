@@ -757,3 +757,19 @@ def test_dask_cluster_trains_and_replaces_a_dead_worker(alone):
 
 def test_keys_of_the_same_run_are_one():
     assert key_of(runs(1)[0]) == key_of(Run(**TINY | {"weight_decay": 1, "n": 3}))
+
+
+@pytest.mark.parametrize(
+    ("n_runs", "width", "n_cards", "sizes"),
+    [(48, None, 2, [24, 24]), (5, None, 2, [3, 2]), (700, None, 1, [512, 188]), (48, 10, 2, [10] * 4 + [8])],
+)
+def test_group_is_cut_into_a_task_a_card(n_runs, width, n_cards, sizes):
+    group = [Run(operation="x+y", p=7, seed=seed) for seed in range(n_runs)]
+    tasks = workers.chunked(group, width, n_cards)
+    assert [len(task) for task in tasks] == sizes
+    assert [run for task in tasks for run in task] == group
+
+
+def test_group_is_cut_into_eight_tasks_for_processors():
+    group = [Run(operation="x+y", p=7, seed=seed) for seed in range(16)]
+    assert [len(task) for task in workers.chunked(group, 128)] == [2] * 8
