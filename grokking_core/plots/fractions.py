@@ -89,11 +89,13 @@ def accuracy_by_fraction(
     column: str = "best_validation",
     order: Sequence[Hashable] | None = None,
     names: Mapping[Any, str] | None = None,
+    needed: Mapping[Any, measures.Needed] | None = None,
 ) -> Axes:
     """Best accuracy against the training fraction, a line a group: the form of Figures 2 and 6.
 
-    Small marks are runs, lines the means over those on record; they break where none is. Below 0 a row of
-    crosses for each group marks the fractions at which it lacks a run.
+    Small marks are runs, lines the means over those on record; they break where none is. A hollow triangle
+    is a run that was given up unlearned, and earlier than others: it has not failed. Below 0 each group has
+    a row: crosses are fractions at which it lacks a run, a bar is where the fraction needed lies.
 
     Parameters
     ----------
@@ -110,6 +112,8 @@ def accuracy_by_fraction(
         as in `look.STYLES`.
     names : mapping to str, optional
         What the legend calls a value.
+    needed : mapping to Needed, optional
+        Between which fractions a group's need lies: the bar ends in an arrow where none tried sufficed.
 
     Returns
     -------
@@ -123,19 +127,28 @@ def accuracy_by_fraction(
     """
     ax = look.axes(ax, (7, 4.4))
     groups, keys = look.groups(summary, by, order), []
+    needed = needed or {}
     lacking = [value for value, table in groups.items() if len(look.recorded(table)[1])]
-    below = min(0.03, 0.2 / max(1, len(lacking)))  # from one row of crosses to the next
+    rows = [value for value in groups if value in lacking or value in needed]
+    below = min(0.03, 0.2 / max(1, len(lacking))) if not needed else 0.035  # from one row to the next
     for value, style in look.styles(groups).items():
-        mark = look.marked(style, 5)
+        mark, height = look.marked(style, 5), -0.03 - below * (1 + rows.index(value)) if value in rows else 0
         _runs(ax, groups[value], column, style)
         _means(ax, groups[value], column, color=style.colour, ls=style.dash, **mark)
         keys.append(look.key(look.name_of(value, names), color=style.colour, ls=style.dash, **mark))
-        if value in lacking:
-            _missing(ax, groups[value], -0.03 - below * (1 + lacking.index(value)), style.colour)
+        _missing(ax, groups[value], height, style.colour)
+        if value in needed:
+            _bracket(ax, needed[value], height, style.colour)
+    early = _given_up(summary)
+    ax.plot(100 * early["train_fraction"], early[column], color=look.GREY, ms=8, **look.CENSORED)
+    if len(early):
+        keys.append(look.key("given up early", color=look.GREY, ms=6, **look.CENSORED))
+    if needed:
+        keys.append(look.key("fraction needed", color=look.GREY, lw=3))
     if lacking:
         keys.append(look.key("not on record", color=look.GREY, **look.CROSS))
     ax.set(xlabel=FRACTION, ylabel=f"best {look.COLUMNS[column]}", xlim=(0, 100), yticks=np.linspace(0, 1, 6))
-    ax.set_ylim(-0.02 - (0.03 + below * len(lacking) if lacking else 0), 1.03)
+    ax.set_ylim(-0.02 - (0.03 + below * len(rows) if rows else 0), 1.03)
     look.percent(ax.yaxis)
     look.legend(ax, keys, title=by if by == "outliers" else None, place="right")
     return look.noted(ax, look.recorded(summary)[0])
@@ -224,3 +237,20 @@ def _missing(ax: Axes, table: pd.DataFrame, height: float, colour: str) -> None:
     x = 100 * np.unique(look.recorded(table)[1]["train_fraction"])
     if len(x):
         ax.plot(x, np.full(len(x), height), color=colour, **look.CROSS)
+
+
+def _bracket(ax: Axes, needed: measures.Needed, height: float, colour: str) -> None:
+    """A bar from the fraction that failed to the one that sufficed; to the edge where there is none."""
+    if needed == (None, None):
+        return
+    ends = 100 * np.array([needed.failed or 0, needed.reached or 1])
+    ax.plot(ends, [height] * 2, color=colour, lw=3, alpha=0.75, solid_capstyle="butt")
+    if needed.reached is None:
+        ax.plot(ends[-1:], [height], ">", color=colour, ms=5, clip_on=False)
+
+
+def _given_up(summary: pd.DataFrame) -> pd.DataFrame:
+    """Runs that did not learn in fewer updates than others were followed for, without diverging."""
+    known = look.recorded(summary)[0]
+    early = known["validation_steps"].isna() & known["followed"].lt(known["followed"].max())
+    return pd.DataFrame(known[early & ~known["diverged"]])

@@ -4,6 +4,8 @@ import pandas as pd
 import pytest
 
 from grokking_book.pages import verdicts
+from grokking_core.measures import Needed
+from grokking_core.paper import evidence
 from grokking_core.paper.claims import CLAIMS, KINDS
 
 
@@ -39,3 +41,21 @@ def test_html_escapes_what_is_said(table):
     cells = ElementTree.fromstring(verdicts.to_html(odd)).findall("./tbody/tr/td")
     assert "".join(cells[1].itertext()).startswith("a < b & c")
     assert "".join(cells[2].itertext()) == "<b>1</b>"
+
+
+def test_many_fractions_needed_are_a_small_table():
+    needed = {
+        "x+y": Needed(0.3, 0.4), "AdamW, decay 1": Needed(None, 0.3), "dropout 0.1": Needed(0.8, None),
+        "x^2+xy+y^2": Needed(None, None),
+    }  # fmt: skip
+    text = f"Before. {evidence.brackets(needed)} So a < b."
+    tree = ElementTree.fromstring(f"<div>{verdicts.measured(text)}</div>")
+    cells = [[cell.text for cell in row] for row in tree.findall("./table/tbody/tr")]
+    assert cells == [
+        ["x+y", "30 to 40 %"], ["'AdamW, decay 1'", "at most 30 %"], ["dropout 0.1", "above 80 %"],
+        ["x^2+xy+y^2", "unknown"],
+    ]  # fmt: skip
+    assert tree.text == "Before. "
+    assert "".join(tree.itertext()).endswith("So a < b.")
+    few = evidence.brackets({"x+y": Needed(0.3, 0.4)})
+    assert verdicts.measured(few) == few

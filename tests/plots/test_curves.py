@@ -335,6 +335,29 @@ def test_panels_are_a_grid_with_nothing_drawn_beyond_the_last_group():
     assert [ax.axison for ax in figure.axes] == [True] * 5 + [False]
 
 
+def test_fractions_needed_are_bars_from_what_failed_to_what_sufficed():
+    rows = [run(f, operation=name) for name in ("x+y", "x/y") for f in (0.3, 0.5)]
+    needed = {"x+y": measures.Needed(0.3, 0.5), "x/y": measures.Needed(0.5, None)}
+    ax = plots.accuracy_by_fraction(table(*rows), "operation", needed=needed)
+    bars = [line for line in ax.lines if line.get_linewidth() == 3]
+    assert [list(np.round(bar.get_xdata(), 9)) for bar in bars] == [[30, 50], [50, 100]]
+    assert all(bar.get_ydata()[0] < 0 for bar in bars)
+    assert len(marks(ax, look.STYLES["x/y"].colour, ">")) == 1
+    assert not marks(ax, look.STYLES["x+y"].colour, ">")
+    assert "fraction needed" in legend(ax)
+
+
+def test_run_that_was_given_up_early_is_told_from_one_that_failed():
+    found = table(run(0.3), run(0.5))
+    found["validation_steps"] = pd.array([None, None], dtype="Int64")
+    found["followed"] = pd.array([1000, 4000], dtype="Int64")
+    ax = plots.accuracy_by_fraction(found, "operation")
+    assert [x for x, _ in marks(ax, look.GREY, "^")] == [30]
+    assert "given up early" in legend(ax)
+    found["diverged"] = True
+    assert "given up early" not in legend(plots.accuracy_by_fraction(found, "operation"))
+
+
 # -------------------------------------------------------------------------------------------------
 # One mark a network
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html
+import re
 
 import pandas as pd
 
 from grokking_core.paper.claims import Kind
 
+MANY = 4  # fractions needed, to put them in a table
+_ENTRY = re.compile(r"(.+?) (unknown|(?:above|at most) .+|[\d.]+ to .+)")  # of `evidence.brackets`
 COLOURS: dict[Kind, str] = {  # of the ground; the word on it is white
     "agrees": "#1a6e3c",
     "partly": "#8a5a00",
@@ -33,9 +36,23 @@ def to_html(table: pd.DataFrame, code_page: str = "claims_code.html") -> str:
         cells = (
             f"<strong>{row['id']}</strong><br/>{word}<br/>{links}",
             f"{html.escape(row['claim'])} <em>({html.escape(row['where'])})</em>",
-            html.escape(row["measured"]),
+            measured(row["measured"]),
             f"{row['n']}",
         )
         inside = "".join(f'<td style="{style}">{cell}</td>' for cell in cells)
         rows.append(f'<tr id="{row["decided by"]}">{inside}</tr>')
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def measured(text: str) -> str:
+    """What was measured, in HTML; where many fractions needed are listed they stand in a small table."""
+    before, found, after = text.partition("Fraction needed: ")
+    listed, _, rest = after.partition(". ")
+    entries = [_ENTRY.fullmatch(entry) for entry in listed.rstrip(".").split("; ")]
+    if not found or len(entries) < MANY or not all(entries):
+        return html.escape(text)
+    rows = "".join(
+        f"<tr><td>{html.escape(entry[1])}</td><td>{entry[2]}</td></tr>" for entry in entries if entry
+    )
+    table = f"<table><caption>Fraction needed</caption><tbody>{rows}</tbody></table>"
+    return f"{html.escape(before)}{table}{html.escape(rest)}"
