@@ -13,7 +13,8 @@ import pandas as pd
 
 from grokking_core import Run
 from grokking_core.records import shipped as packs
-from grokking_core.records.store import Store, record_parts
+from grokking_core.records.contents import record_parts
+from grokking_core.records.store import Store
 from grokking_core.runs import schedule
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import COLUMNS, Record, origin

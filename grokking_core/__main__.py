@@ -26,7 +26,7 @@ import grokking_core
 from grokking_core import sweep, training
 from grokking_core.paper import experiments, export
 from grokking_core.paper.plans import Part, Plan, merged
-from grokking_core.records.store import KINDS, Store
+from grokking_core.records.store import KINDS, Store, finished_bytes
 from grokking_core.runs.record import utc_now
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import CHOICES, Run
@@ -91,8 +91,9 @@ def _silence(stream: Forgiving) -> None:
 def train(args: argparse.Namespace) -> int:
     """Train one configuration, print and draw its milestones."""
     values = {f.name: getattr(args, f.name) for f in fields(Run) if hasattr(args, f.name)}
+    if twice := [seed for seed in args.seeds if args.seeds.count(seed) > 1]:
+        raise ValueError(f"seeds has {twice[0]} twice: the same run is no second sample")
     runs = [Run(**values, seed=seed) for seed in args.seeds]
-    runs = list(dict.fromkeys(runs))
     if args.plot:
         from grokking_core import plots  # an error now, not after training
 
@@ -142,8 +143,7 @@ def _step(step: Any) -> str:
 
 def sweep_experiments(args: argparse.Namespace) -> int:
     """Read or train what experiments ask in a profile, each run once for all of them."""
-    names = args.experiments or list(experiments.EXPERIMENTS)
-    plans = {name: experiments.plan(name, args.profile) for name in names}
+    plans = _plans(args.experiments, args.profile)
     if args.minutes is not None and args.minutes <= 0:
         raise ValueError(f"minutes={args.minutes} must be above 0")
     if args.fresh:  # from now on: what one part has trained, the next reads
@@ -164,6 +164,16 @@ def sweep_experiments(args: argparse.Namespace) -> int:
     message = f"{counts.n_read} read, {counts.n_trained} trained, {len(counts.missing)} missing"
     print(f"{message}, {duration(monotonic() - started)}", flush=True)
     return max(map(_status, parts), key=(DONE, STOPPED, FAILED).index)
+
+
+def _plans(names: Sequence[str], profile: str) -> dict[str, Plan]:
+    """What experiments ask in a profile, or all that it has."""
+    known = experiments.load_profile(profile)
+    for name in names:
+        if name in experiments.EXPERIMENTS and name not in known:
+            raise ValueError(f"profile={profile!r} has no {name}; it has {', '.join(known) or 'nothing'}")
+    asked = names or [name for name in experiments.EXPERIMENTS if name in known]
+    return {name: experiments.plan(name, profile) for name in asked}
 
 
 def _computed(part: Part, device: str | None) -> list[Run]:
@@ -204,13 +214,13 @@ def _status(records: Records) -> int:
 def status(args: argparse.Namespace) -> int:
     """Say what is on record, by experiment and profile, and what the files take."""
     store, device = Store(), args.device or training.default_device()
-    names = args.experiments or list(experiments.EXPERIMENTS)
-    profiles = [args.profile] if args.profile else ["smoke", "laptop", "paper"]
+    profiles = [args.profile] if args.profile else ["smoke", "laptop", "overnight", "paper"]
     lines = [["experiment", "profile", "runs", "recorded", "under way", "missing", "expected"]]
     bases = dict[str, None]()
-    for name in names:
-        for profile in profiles:
-            counts, estimate = _progress(store, experiments.plan(name, profile), device)
+    plans = {profile: _plans(args.experiments, profile) for profile in profiles}
+    for name in experiments.EXPERIMENTS:
+        for profile in (profile for profile in profiles if name in plans[profile]):
+            counts, estimate = _progress(store, plans[profile][name], device)
             lines.append([name, profile, *counts, duration(estimate.seconds) if estimate else "-"])
             bases |= {estimate.basis: None} if estimate else {}
     print(table(lines))
@@ -218,7 +228,8 @@ def status(args: argparse.Namespace) -> int:
         print(f"expected on {device} {basis}, if no run ends early; what checkpoints have is not counted")
     print(f"\n{store.folder}" + ("" if store.folder.is_dir() else " (not there yet)"))
     for kind, (count, size) in store.usage().items():
-        print(f"  {kind}: {count}, {size / 1e6:.1f} MB")
+        limit = f" of {finished_bytes() / 1e6:,.0f}" if kind == "finished" else ""
+        print(f"  {kind}: {count}, {size / 1e6:.1f}{limit} MB")
     print(f"{store.shipped}: {sum(len(pack.rows) for pack in store.packs)} shipped records")
     return DONE
 
@@ -245,7 +256,8 @@ def verify(args: argparse.Namespace) -> int:
         counts[entry.kind] = counts.get(entry.kind, 0) + 1
         if entry.trouble:
             troubled += 1
-            print(f"{entry.path}: {entry.trouble}")
+        if entry.trouble or entry.note:
+            print(f"{entry.path}: {entry.trouble or entry.note}")
     checked = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     print(f"checked: {checked}; something is wrong with {troubled}")
     return FAILED if troubled else DONE
@@ -260,17 +272,16 @@ def export_records(args: argparse.Namespace) -> int:
 
 def pack(args: argparse.Namespace) -> int:
     """Pack the user's records for shipping."""
-    plans = [experiments.plan(name, args.profile) for name in args.experiments]
-    if args.profile and not plans:
-        plans = [experiments.plan(name, args.profile) for name in experiments.EXPERIMENTS]
-    count, size = export.pack(Store(), args.file, plans, weights=args.weights)
+    asked = args.profile or args.experiments
+    plans = _plans(args.experiments, args.profile or "laptop") if asked else {}
+    count, size = export.pack(Store(), args.file, list(plans.values()), weights=args.weights)
     print(f"{args.file}: {count} records, {size / 1e6:.2f} MB")
     return DONE
 
 
 def clean(args: argparse.Namespace) -> int:
     """Remove checkpoints and what dead processes left, never a record."""
-    kinds = {"checkpoint", "unfinished"} | ({"set aside"} if args.set_aside else set())
+    kinds = {"checkpoint", "finished", "unfinished"} | ({"set aside"} if args.set_aside else set())
     freed = count = 0
     for entry in list(Store().entries()):
         young = entry.kind == "unfinished" and entry.modified > time() - 3600

@@ -16,6 +16,7 @@ from grokking_core.data.operations import (
     n_elements,
     n_training_equations,
     operation_table,
+    rule,
     symmetric_group,
     tokens,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "n_elements",
     "n_training_equations",
     "operation_table",
+    "rule",
     "symmetric_group",
     "tokens",
 ]

@@ -6,6 +6,7 @@ in lexicographic order, numbered 0..n!-1.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -171,6 +172,7 @@ OPERATIONS: dict[str, Operation] = {
         n_operations=2,
     ),
 }
+BUILT_IN = dict(OPERATIONS)  # without what a user registers
 
 
 def check_operation(operation: str, p: int = 97, n: int = 5) -> None:
@@ -200,7 +202,6 @@ def n_elements(operation: str, p: int = 97, n: int = 5) -> int:
     return factorial(n) if op.on_group else p - op.nonzero
 
 
-@lru_cache
 def operation_table(operation: str, p: int = 97, n: int = 5) -> Table:
     """The whole table of an operation, every pair of its domain once.
 
@@ -223,14 +224,34 @@ def operation_table(operation: str, p: int = 97, n: int = 5) -> Table:
     ValueError
         If the operation is unknown or not defined for this p or n.
     """
-    op, size = OPERATIONS.get(operation), n_elements(operation, p, n)
-    assert op is not None  # n_elements has checked it
-    x, y = np.meshgrid(np.arange(size), np.arange(int(op.y_nonzero), size), indexing="ij")
+    check_operation(operation, p, n)
+    op = OPERATIONS[operation]
+    return _table(op, n if op.on_group else p)
+
+
+@lru_cache
+def _table(op: Operation, size: int) -> Table:
+    n_elements = factorial(size) if op.on_group else size - op.nonzero
+    x, y = np.meshgrid(np.arange(n_elements), np.arange(int(op.y_nonzero), n_elements), indexing="ij")
     x, y = x.ravel(), y.ravel()
-    table = Table(x, y, op.answer(x, y, n if op.on_group else p).astype(np.int64))
+    table = Table(x, y, op.answer(x, y, size).astype(np.int64))
     for column in table:
         column.flags.writeable = False
     return table
+
+
+def rule(operation: str, p: int = 97, n: int = 5) -> str | None:
+    """A hash of the table of an operation that a user has registered, or changed; None for those above.
+
+    With it, a record is found again by what was learned, and not by the operation's name alone.
+    """
+    op = OPERATIONS[operation]
+    return None if op is BUILT_IN.get(operation) else _rule(op, n if op.on_group else p)
+
+
+@lru_cache
+def _rule(op: Operation, size: int) -> str:
+    return hashlib.sha256(b"".join(column.tobytes() for column in _table(op, size))).hexdigest()[:32]
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ import pandas as pd
 
 from grokking_core.paper.plans import Plan
 from grokking_core.records import shipped as packs
+from grokking_core.records.contents import record_parts
 from grokking_core.records.files import Damaged, Meta, StoreError
-from grokking_core.records.store import Store, record_parts
+from grokking_core.records.store import Store
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import KEPT, LEARNED, Arrays, Record
 

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
 
 from grokking_core.runs.keys import canonical
 from grokking_core.runs.record import Arrays
@@ -73,11 +72,12 @@ def from_bytes(content: bytes) -> tuple[Meta, Arrays]:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         text, expected = header["__metadata__"]["meta"], header["__metadata__"]["checksum"]
         arrays = safetensors.numpy.load(content)
-    except (SafetensorError, ValueError, LookupError, TypeError) as error:
+        matches = checksum(text, arrays) == expected
+        meta = json.loads(text) if matches else {}
+    except Exception as error:  # whatever a parser says of bytes that are not ours
         raise Damaged("cut short, or not one of our files") from error
-    if checksum(text, arrays) != expected:
+    if not matches:
         raise Damaged("its checksum does not match its content")
-    meta = json.loads(text)
     check_format(meta)
     return meta, arrays
 
@@ -95,8 +95,9 @@ def header(path: Path) -> Meta:
 
 def check_format(meta: Meta) -> None:
     """Raise `Damaged` for a format that this version does not read."""
-    if meta.get("format") != FORMAT:
-        raise Damaged(f"written in format {meta.get('format')}; this version reads {FORMAT}")
+    found = meta.get("format") if isinstance(meta, dict) else None
+    if found != FORMAT:
+        raise Damaged(f"written in format {found}; this version reads {FORMAT}")
 
 
 def write(path: Path, content: bytes) -> None:
@@ -124,8 +125,15 @@ def write(path: Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
-def read(path: Path) -> tuple[Meta, Arrays] | None:
+def read(
+    path: Path, check: Callable[[Meta, Arrays], None] = lambda meta, arrays: None
+) -> tuple[Meta, Arrays] | None:
     """What `write(path, to_bytes(...))` wrote; None without a file, or a damaged one, set aside.
+
+    Parameters
+    ----------
+    check : callable
+        Raises `Damaged` where the content is not what it should be.
 
     Raises
     ------
@@ -133,19 +141,28 @@ def read(path: Path) -> tuple[Meta, Arrays] | None:
         Where there is a file that cannot be opened, or a damaged one that cannot be set aside.
     """
     try:
-        before = path.stat()
-        return from_bytes(path.read_bytes())
+        with open(path, "rb") as file:
+            seen, content = os.fstat(file.fileno()), file.read()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        meta, arrays = from_bytes(content)
+        check(meta, arrays)
     except Damaged as error:
-        set_aside(path, str(error), before)
+        set_aside(path, str(error), seen)
         return None
+    return meta, arrays
 
 
 @contextlib.contextmanager
-def locked(path: Path, stop: Callable[[], bool], waits: Callable[[], None]) -> Iterator[bool]:
+def locked(
+    path: Path,
+    stop: Callable[[], bool],
+    waits: Callable[[], None] = lambda: None,
+    poll_seconds: float = POLL_SECONDS,
+) -> Iterator[bool]:
     """Hold the lock of a file, which one process holds at a time; gives whether it had to be waited for.
 
     It is done without where there are no such locks, or no such file can be made, and once `stop` says so.
@@ -166,7 +183,7 @@ def locked(path: Path, stop: Callable[[], bool], waits: Callable[[], None]) -> I
             if not waited:
                 waits()
             waited = True
-            time.sleep(POLL_SECONDS)
+            time.sleep(poll_seconds)
         except OSError:  # a file system without locks
             break
         else:
@@ -177,8 +194,13 @@ def locked(path: Path, stop: Callable[[], bool], waits: Callable[[], None]) -> I
         lock.release()
 
 
-def set_aside(path: Path, why: str, seen: os.stat_result | None = None) -> None:
-    """Rename a damaged file to `*.damaged` and say so; not if another process has replaced it.
+def set_aside(path: Path, why: str, seen: os.stat_result) -> None:
+    """Rename a damaged file to `*.damaged` and say so; not where another process has replaced it.
+
+    Parameters
+    ----------
+    seen : os.stat_result
+        Of the file that is damaged. One that has come in its place meanwhile is put back.
 
     Raises
     ------
@@ -188,15 +210,23 @@ def set_aside(path: Path, why: str, seen: os.stat_result | None = None) -> None:
     names = (f"{path.name}.damaged{number}" for number in ("", *range(2, 1000)))
     aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     try:
-        now = path.stat()
-        if seen and (now.st_ino, now.st_mtime_ns) != (seen.st_ino, seen.st_mtime_ns):
+        if not _same(path.stat(), seen):
             return
         os.rename(path, aside)
+        if not _same(aside.stat(), seen):  # it was replaced between these two lines
+            with contextlib.suppress(FileExistsError):  # and once more
+                os.link(aside, path)
+            aside.unlink()
+            return
     except FileNotFoundError:
         return  # another process was faster
     except OSError as error:
         raise StoreError(f"{path}: {why}; left there: {error.strerror or error}") from error
     warnings.warn(f"{path}: {why}; set aside as {aside.name}", RecordWarning, stacklevel=2)
+
+
+def _same(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_ino, one.st_mtime_ns, one.st_size) == (other.st_ino, other.st_mtime_ns, other.st_size)
 
 
 def _remove(path: Path) -> None:

@@ -1,6 +1,6 @@
 """Many records in one Parquet file, and what was kept of their ends in one file beside it: how they ship.
 
-A row of the pack is a record: its key, one JSON text, a checksum over both the text and the curve, and a
+A row of the pack is a record: its key, one JSON text, a checksum over key, text and curve, and a
 list for each column of the curve. Beside `laptop.parquet`, `laptop.kept.safetensors` has the arrays that
 single files have in a user's folder, under the names of these files; each has its own checksum.
 """
@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from grokking_core.records import files
+from grokking_core.records import contents, files
 from grokking_core.records.files import FORMAT, Damaged, Meta, RecordWarning, checksum
-from grokking_core.runs.keys import canonical
+from grokking_core.runs.keys import canonical, key_of
 from grokking_core.runs.record import COLUMNS, Arrays
 
 REPEATING = ("step", "train_accuracy", "validation_accuracy", "unmirrored_accuracy")
@@ -51,14 +51,17 @@ class Pack:
         self.path = path
         try:
             table = pq.read_table(path)
-        except (pa.ArrowException, OSError) as error:
+            if not table.schema.equals(SCHEMA):
+                raise Damaged("not a pack of records: other columns")
+            keys, self.meta, self.checksum = (_texts(table[name]) for name in ("key", "meta", "checksum"))
+            table.select(COLUMNS).validate(full=True)
+            self.columns = {name: _flat(table[name]) for name in COLUMNS}
+        except Damaged:
+            raise
+        except Exception as error:  # whatever a parser says of bytes that are not ours
             raise Damaged(f"cannot be read as Parquet: {error}") from error
-        if not table.schema.equals(SCHEMA):
-            raise Damaged("not a pack of records: other columns")
-        texts = {name: table[name].to_pylist() for name in ("key", "meta", "checksum")}
-        self.meta, self.checksum = texts["meta"], texts["checksum"]
-        self.rows = {key: row for row, key in enumerate(texts["key"])}
-        self.columns = {name: _flat(table[name]) for name in COLUMNS}
+        self.rows = {key: row for row, key in enumerate(keys)}
+        self.misnamed = [row for row, key in enumerate(keys) if _key_in(self.meta[row]) not in (key, None)]
 
     def get(self, key: str) -> tuple[Meta, Arrays] | None:
         """A record's parts; None where it is not there, or damaged, with a warning."""
@@ -70,15 +73,45 @@ class Pack:
             warnings.warn(f"{self.path}: {error}; not used", RecordWarning, stacklevel=3)
             return None
 
+    def lost(self) -> list[str]:
+        """What is wrong with rows that no key leads to."""
+        return [f"row {row + 1} is not under the key of its run" for row in self.misnamed]
+
     def checked(self, key: str) -> tuple[Meta, Arrays]:
         """A record's parts; raises `Damaged` where the checksum does not match."""
         row = self.rows[key]
         arrays = {name: flat[ends[row] : ends[row + 1]] for name, (flat, ends) in self.columns.items()}
-        if checksum(self.meta[row], arrays) != self.checksum[row]:
+        text = self.meta[row]
+        # Rows of earlier versions have a checksum without the key, which is computed anew in any case.
+        if self.checksum[row] not in (checksum(f"{key}{text}", arrays), checksum(text, arrays)):
             raise Damaged(f"the record {key[:12]} does not match its checksum")
-        meta = json.loads(self.meta[row])
+        return _meta(f"{key}.record", text, arrays), arrays
+
+
+def _meta(name: str, text: str, arrays: Arrays) -> Meta:
+    """The plain values of a row; raises `Damaged`, with its name, where they are not what that promises."""
+    key, _, rest = name.partition(".")
+    try:
+        meta = json.loads(text)
         files.check_format(meta)
-        return meta, arrays
+        contents.check(name, meta, arrays)
+    except ValueError as error:  # of JSON, too
+        raise Damaged(f"the {rest} {key[:12]}: {error}") from error
+    return meta
+
+
+def _key_in(text: str) -> str | None:
+    """The key of the run that a row names; None where it cannot be told."""
+    try:
+        meta = json.loads(text)
+        return key_of(meta["run"], meta["numerics"], meta.get("rule"))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    """Texts, with a mark in the place of bytes that are no letters: the checksum tells these rows."""
+    return [bytes(value or b"").decode(errors="replace") for value in column.cast(pa.binary()).to_pylist()]
 
 
 def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
@@ -108,9 +141,9 @@ class KeptPack:
         self.path = path
         try:
             with safe_open(path, framework="numpy") as file:
-                self.rows: dict[str, list[str]] = json.loads(file.metadata()["rows"])
+                self.rows: dict[str, list[str]] = dict(json.loads(file.metadata()["rows"]))
             self.arrays = safetensors.numpy.load_file(path)
-        except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
+        except Exception as error:  # whatever a parser says of bytes that are not ours
             raise Damaged(f"cannot be read as a file of what was kept: {error}") from error
 
     def get(self, name: str) -> tuple[Meta, Arrays] | None:
@@ -123,15 +156,19 @@ class KeptPack:
             warnings.warn(f"{self.path}: {error}; not used", RecordWarning, stacklevel=3)
             return None
 
+    def lost(self) -> list[str]:
+        """What is wrong with arrays that no row leads to."""
+        names = {name.rpartition("/")[0] for name in self.arrays}
+        return [f"{name[:12]}{name[64:]} has no row" for name in sorted(names - self.rows.keys())]
+
     def checked(self, name: str) -> tuple[Meta, Arrays]:
         """What was kept under a name; raises `Damaged` where the checksum does not match."""
-        text, expected = self.rows[name]
+        text, expected = (*self.rows[name], "", "")[:2]
         arrays = {n: array for n, array in self.arrays.items() if n.startswith(f"{name}/")}
-        if checksum(text, arrays) != expected:
+        if checksum(str(text), arrays) != expected:
             raise Damaged(f"{name[:12]}{name[64:]} does not match its checksum")
-        meta = json.loads(text)
-        files.check_format(meta)
-        return meta, {n.removeprefix(f"{name}/"): array for n, array in arrays.items()}
+        arrays = {n.removeprefix(f"{name}/"): array for n, array in arrays.items()}
+        return _meta(name, text, arrays), arrays
 
 
 AnyPack = TypeVar("AnyPack", Pack, KeptPack)
@@ -166,7 +203,10 @@ def _readable(kind: type[AnyPack], found: list[Path]) -> list[AnyPack]:
 def _read(kind: type[AnyPack], path: Path, modified: int, size: int) -> AnyPack | None:
     """A pack, read once a process as long as it does not change."""
     try:
-        return kind(path)
+        pack = kind(path)
+        for trouble in pack.lost():
+            warnings.warn(f"{path}: {trouble}; not used", RecordWarning, stacklevel=6)
+        return pack
     except Damaged as error:
         warnings.warn(f"{path}: {error}; not used", RecordWarning, stacklevel=6)
         return None
@@ -178,7 +218,7 @@ def troubles(path: Path) -> list[str]:
         pack = Pack(path) if path.suffix == ".parquet" else KeptPack(path)
     except Damaged as error:
         return [str(error)]
-    found = []
+    found = pack.lost()
     for name in pack.rows:
         try:
             pack.checked(name)
@@ -217,7 +257,7 @@ def write(path: Path, records: Iterable[tuple[str, Meta, Arrays]]) -> int:
     rows = []
     for key, meta, arrays in sorted(records, key=lambda record: record[0]):
         text = canonical({"format": FORMAT} | meta)
-        row = {"key": key, "meta": text, "checksum": checksum(text, arrays)}
+        row = {"key": key, "meta": text, "checksum": checksum(f"{key}{text}", arrays)}
         rows.append(row | {name: arrays[name] for name in COLUMNS})
     smooth = [f"{name}.list.element" for name in COLUMNS if name not in REPEATING]
     repeating = [f"{name}.list.element" for name in REPEATING]

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import secrets
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,11 +21,10 @@ from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
-from grokking_core.records import files
-from grokking_core.records import shipped as packed
+from grokking_core.records import contents, files, shipped
+from grokking_core.records.contents import head, parting, record_from, record_parts, weight_norm
 from grokking_core.records.files import Damaged, Meta, RecordWarning, StoreError
 from grokking_core.records.shipped import KeptPack, Pack
 from grokking_core.runs.keys import NUMERICS, key_of
@@ -32,8 +32,9 @@ from grokking_core.runs.record import COLUMNS, KEPT, Arrays, Record, utc_now
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
 
-KINDS = ("record", *KEPT, "checkpoint")
+KINDS = ("record", *KEPT, "checkpoint", "finished")
 SUFFIX = ".safetensors"
+LONGEST_WAIT = 10.0  # seconds for a process that writes a record, which may have been paused
 LOCK = ".lock"  # a hidden file with nothing in it, see `sweep`
 OURS = re.compile(rf"[0-9a-f]{{64}}\.({'|'.join(KINDS)})(?:-\d+)?\.safetensors")
 PathLike = str | os.PathLike[str]
@@ -41,15 +42,45 @@ PathLike = str | os.PathLike[str]
 
 def default_folder() -> Path:
     """The user's records folder: GROKKING_RECORDS, or one in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    default = Path(cache) / "grokking-companion" / "records"
-    return Path(os.environ.get("GROKKING_RECORDS") or default).expanduser()
+    if named := os.environ.get("GROKKING_RECORDS"):
+        return expanded(named)
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:  # no home folder
+        raise ValueError(f"{error}: name a folder for records in GROKKING_RECORDS") from error
+    return expanded(cache) / "grokking-companion" / "records"
+
+
+def expanded(path: PathLike) -> Path:
+    """A path with ~ replaced, where there is a home folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def finished_bytes() -> float:
+    """Bytes that checkpoints of finished runs may take: GROKKING_CHECKPOINTS_GB, 2 without it.
+
+    Raises
+    ------
+    ValueError
+        If it is not a number of at least 0.
+    """
+    asked = os.environ.get("GROKKING_CHECKPOINTS_GB") or "2"
+    try:
+        limit = 1e9 * float(asked)
+    except ValueError:
+        limit = math.nan
+    if not limit >= 0:
+        raise ValueError(f"GROKKING_CHECKPOINTS_GB={asked} must be a number of at least 0")
+    return limit
 
 
 def shipped_folder() -> Path:
     """Where shipped records lie: GROKKING_SHIPPED, or book/records beside the package."""
     beside = Path(__file__).parents[2] / "book" / "records"
-    return Path(os.environ.get("GROKKING_SHIPPED") or beside).expanduser()
+    return expanded(os.environ.get("GROKKING_SHIPPED") or beside)
 
 
 @dataclass(frozen=True)
@@ -61,6 +92,7 @@ class Entry:
     size: int  # bytes
     modified: float = 0.0  # seconds since 1970
     trouble: str | None = None
+    note: str | None = None  # what a reader may want to know, and is nothing wrong
 
 
 class Store:
@@ -80,8 +112,8 @@ class Store:
     """
 
     def __init__(self, folder: PathLike | None = None, shipped: PathLike | None = None):
-        self.folder = Path(folder).expanduser() if folder else default_folder()
-        self.shipped = Path(shipped).expanduser() if shipped else shipped_folder()
+        self.folder = expanded(folder) if folder else default_folder()
+        self.shipped = expanded(shipped) if shipped else shipped_folder()
         file = next((p for p in (self.folder, *self.folder.parents) if p.is_file()), None)
         if file:
             raise ValueError(f"the records folder {self.folder} is to be a folder; {file} is a file")
@@ -89,12 +121,12 @@ class Store:
     @cached_property
     def packs(self) -> list[Pack]:
         """The shipped records."""
-        return packed.in_folder(self.shipped)
+        return shipped.in_folder(self.shipped)
 
     @cached_property
     def kept_packs(self) -> list[KeptPack]:
         """What was kept of the shipped records."""
-        return packed.kept_in_folder(self.shipped)
+        return shipped.kept_in_folder(self.shipped)
 
     def path(self, run: Run, kind: str) -> Path:
         """The file of a run in the user's folder."""
@@ -145,10 +177,14 @@ class Store:
         """
         self.write_kept(record)
         path = self.path(record.run, "record")
-        known = self._own(record.run)
-        if known is None or known.last_step <= record.last_step:
-            files.write(path, files.to_bytes(*record_parts(record)))
-        elif asked:
+        deadline = time.monotonic() + LONGEST_WAIT
+        late = lambda: time.monotonic() > deadline  # noqa: E731
+        with files.locked(self.folder / f".records{LOCK}", late, poll_seconds=0.005):
+            known = self._own(record.run)
+            longer = known is not None and known.last_step > record.last_step
+            if not longer:
+                files.write(path, files.to_bytes(*record_parts(record)))
+        if longer and asked:
             files.write(self.path(record.run, f"record-{asked}"), files.to_bytes(*record_parts(record)))
 
     def write_kept(self, record: Record) -> None:
@@ -160,7 +196,8 @@ class Store:
             With the path and the reason.
         """
         for name, arrays in record.kept.items():
-            meta = _head(record.run, name) | {"weight_norm": _weight_norm(record), "date": utc_now()}
+            meta = head(record.run, name) | {"weight_norm": weight_norm(record), "date": utc_now()}
+            meta["step"] = record.last_step
             files.write(self.path(record.run, f"{name}-{record.last_step}"), files.to_bytes(meta, arrays))
 
     def kept(self, record: Record, name: str, since: str = "") -> tuple[Meta, Arrays] | None:
@@ -170,10 +207,10 @@ class Store:
         differ by rounding and what follows from it. Weights of earlier versions do not have the norm.
         """
         path = self.path(record.run, f"{name}-{record.last_step}")
-        norm = _weight_norm(record)
-        singles = (self._read(folder / path.name, record.run, name) for folder in (self.folder, self.shipped))
-        shipped = (pack.get(path.name.removesuffix(SUFFIX)) for pack in self.kept_packs)
-        for held in chain(singles, shipped):
+        norm = weight_norm(record)
+        singles = (self._read(folder / path.name) for folder in (self.folder, self.shipped))
+        packed = (pack.get(path.name.removesuffix(SUFFIX)) for pack in self.kept_packs)
+        for held in chain(singles, packed):
             if held and held[0].get("weight_norm", norm) == norm and held[0].get("date", since) >= since:
                 return held
         return None
@@ -186,7 +223,7 @@ class Store:
 
     def _found(self, run: Run, beside: str | None) -> Iterator[Record]:
         for kind in ("record", beside) if beside else ("record",):
-            held = self._read(self.path(run, kind), run, "record")
+            held = self._read(self.path(run, kind))
             if held:
                 yield record_from(*held, run)
         for pack in self.packs:
@@ -195,12 +232,12 @@ class Store:
                 yield record_from(*held, run)
 
     def _own(self, run: Run) -> Record | None:
-        held = self._checked(self.path(run, "record"), run, "record")
+        held = _checked(self.path(run, "record"))
         return record_from(*held, run) if held else None
 
     # -- checkpoints --------------------------------------------------------------------------------
 
-    def write_checkpoint(self, trajectory: Trajectory) -> None:
+    def write_checkpoint(self, trajectory: Trajectory, kind: str = "checkpoint") -> None:
         """Write what a run under way needs to go on, in the place of its checkpoint before.
 
         Raises
@@ -208,17 +245,21 @@ class Store:
         StoreError
             With the path and the reason.
         """
-        meta = _head(trajectory.run, "checkpoint")
+        meta = head(trajectory.run, kind)
         meta |= {"step": trajectory.step, "seconds": trajectory.seconds, "evaluation": trajectory.evaluation}
         meta |= {"date": utc_now()}
         rows = np.array(trajectory.rows, np.float64).reshape(-1, len(COLUMNS))
         arrays = {name: t.numpy() for name, t in trajectory.tensors.items()} | {"rows": rows}
-        files.write(self.path(trajectory.run, "checkpoint"), files.to_bytes(meta, arrays))
+        files.write(self.path(trajectory.run, kind), files.to_bytes(meta, arrays))
 
     def checkpoint(self, run: Run, since: str = "") -> Trajectory | None:
         """A run as its checkpoint has it; None without one, or where it is from before a date."""
-        held = self._read(self.path(run, "checkpoint"), run, "checkpoint")
-        if held is None or held[0]["date"] < since:
+        held = None
+        for kind in sorted(("checkpoint", "finished"), key=lambda kind: self._step(run, kind), reverse=True):
+            held = self._read(self.path(run, kind))
+            if held is not None and held[0]["date"] >= since:
+                break
+        else:
             return None
         meta, arrays = held
         rows: list[tuple[float, ...]] = [(int(row[0]), *row[1:]) for row in arrays.pop("rows").tolist()]
@@ -228,8 +269,28 @@ class Store:
 
     def checkpoint_step(self, run: Run) -> int:
         """Updates that a run's checkpoint has behind it, by the file's header alone; 0 without one."""
-        meta = files.header(self.path(run, "checkpoint"))
-        return int(meta.get("step", 0)) if meta.get("kind") == "checkpoint" else 0
+        return max(self._step(run, kind) for kind in ("checkpoint", "finished"))
+
+    def _step(self, run: Run, kind: str) -> int:
+        step = files.header(self.path(run, kind)).get("step", 0)
+        return step if isinstance(step, int) else 0
+
+    def write_finished(self, trajectory: Trajectory) -> None:
+        """Write what it takes to follow a run further that has ended, and remove the oldest beyond the limit.
+
+        Nothing needs it: where it cannot be written, it is not there.
+        """
+        limit = finished_bytes()
+        if limit <= 0:
+            return
+        with contextlib.suppress(StoreError, OSError):
+            self.write_checkpoint(trajectory, "finished")
+            paths = [p for p in os.scandir(self.folder) if p.name.endswith(f".finished{SUFFIX}")]
+            total = 0
+            for path in sorted(paths, key=lambda p: p.stat().st_mtime, reverse=True):
+                total += path.stat().st_size
+                if total > limit:
+                    Path(path).unlink(missing_ok=True)
 
     def forget(self, run: Run) -> None:
         """Remove a run's checkpoint, if there is one."""
@@ -242,18 +303,7 @@ class Store:
 
     def entries(self) -> Iterator[Entry]:
         """Every file of the user's folder but locks, by name, as its name has it; nothing is opened."""
-        for path in sorted(self.folder.glob("*")) if self.folder.is_dir() else []:
-            if path.name.endswith(LOCK):
-                continue
-            ours = OURS.fullmatch(path.name)
-            kind = ours[1] if ours else "set aside" if ".damaged" in path.name else "other"
-            if path.name.startswith("."):
-                kind = "unfinished" if path.name.endswith((".tmp", ".going")) else "hidden"
-            try:
-                found = path.stat()
-            except FileNotFoundError:  # another process was faster
-                continue
-            yield Entry(path, kind, found.st_size, found.st_mtime)
+        return _entries(self.folder)
 
     def usage(self) -> dict[str, tuple[int, int]]:
         """Files and bytes of each kind."""
@@ -265,15 +315,31 @@ class Store:
 
     def verify(self) -> Iterator[Entry]:
         """Every file of ours, opened and checked, and every pack; nothing is moved or changed."""
-        for entry in self.entries():
+        for entry in chain(self.entries(), (e for e in _entries(self.shipped) if e.kind in KINDS)):
             if entry.kind in KINDS:
-                yield replace(entry, trouble=_trouble(entry))
+                trouble = _trouble(entry.path)
+                if trouble or entry.path.exists():  # else another process was faster
+                    note = self._parting(entry) if entry.kind == "record" and not trouble else None
+                    yield replace(entry, trouble=trouble, note=note)
             elif entry.kind == "other":
                 yield replace(entry, trouble="not one of our files")
-        for kind, paths in (("pack", packed.paths), ("kept pack", packed.kept_paths)):
+        for kind, paths in (("pack", shipped.paths), ("kept pack", shipped.kept_paths)):
             for path in paths(self.shipped):
-                for trouble in packed.troubles(path) or [None]:
+                for trouble in shipped.troubles(path) or [None]:
                     yield Entry(path, kind, path.stat().st_size, trouble=trouble)
+
+    def _parting(self, entry: Entry) -> str | None:
+        """Where a user's record leaves the shipped one of the same run; None where it does not."""
+        key = entry.path.name.split(".")[0]
+        for pack in self.packs:
+            held, own = pack.get(key), self._read(entry.path) if key in pack.rows else None
+            step = parting(own[1], held[1]) if own and held else None
+            if own and held and step is not None:
+                n = [int(arrays["step"][-1]) for arrays in (own[1], held[1])]
+                return (
+                    f"parts at step {step:,} from {pack.path.name} (followed to {n[0]:,}, there to {n[1]:,})"
+                )
+        return None
 
     def records(self) -> Iterator[Record]:
         """Every readable record of this version, the user's and the shipped ones, the longest of a run."""
@@ -312,71 +378,42 @@ class Store:
 
     # -- one file -----------------------------------------------------------------------------------
 
-    def _read(self, path: Path, run: Run | None = None, kind: str = "record") -> tuple[Meta, Arrays] | None:
+    def _read(self, path: Path) -> tuple[Meta, Arrays] | None:
         """A checked file's content; None, with a warning, where it cannot be had."""
         try:
-            return self._checked(path, run, kind)
+            return _checked(path)
         except StoreError as error:
             warnings.warn(str(error), RecordWarning, stacklevel=3)
             return None
 
-    def _checked(self, path: Path, run: Run | None, kind: str = "record") -> tuple[Meta, Arrays] | None:
-        held = files.read(path)
-        if held is None:
-            return None
-        trouble = mismatch(path, held[0], kind)
-        if trouble is None and run and key_of(run) != key_of(held[0]["run"]):
-            trouble = "it is of another run"
-        if trouble:
-            files.set_aside(path, trouble)
-            return None
-        return held
+
+def _entries(folder: Path) -> Iterator[Entry]:
+    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if path.name.endswith(LOCK):
+            continue
+        ours = OURS.fullmatch(path.name)
+        kind = ours[1] if ours else "set aside" if ".damaged" in path.name else "other"
+        if path.name.startswith("."):
+            kind = "unfinished" if path.name.endswith((".tmp", ".going")) else "hidden"
+        try:
+            found = path.stat()
+        except FileNotFoundError:  # another process was faster
+            continue
+        yield Entry(path, kind, found.st_size, found.st_mtime)
 
 
-# -------------------------------------------------------------------------------------------------
-# What is in a file
+def _checked(path: Path) -> tuple[Meta, Arrays] | None:
+    name = path.name.removesuffix(SUFFIX)
+    return files.read(path, lambda meta, arrays: contents.check(name, meta, arrays))
 
 
-def _head(run: Run, kind: str) -> Meta:
-    return {"kind": kind, "numerics": NUMERICS, "run": run.identity()}
-
-
-def record_parts(record: Record) -> tuple[Meta, Arrays]:
-    """A record without what was kept of its end, as plain values and arrays."""
-    meta = _head(record.run, "record")
-    meta |= {"diverged_at": record.diverged_at, "provenance": record.provenance}
-    return meta, {name: record.curve[name].to_numpy() for name in COLUMNS}
-
-
-def record_from(meta: Meta, arrays: Arrays, run: Run | None = None) -> Record:
-    """The inverse of `record_parts`; `run` spares making it again."""
-    return Record(
-        run=run or Run(**meta["run"]),
-        curve=pd.DataFrame({name: arrays[name] for name in COLUMNS}),
-        diverged_at=meta["diverged_at"],
-        provenance=meta["provenance"],
-    )
-
-
-def _weight_norm(record: Record) -> float | None:
-    """Norm of the weights at a record's end; None where it is not finite."""
-    norm = float(record.curve["weight_norm"].iloc[-1])
-    return norm if math.isfinite(norm) else None
-
-
-def mismatch(path: Path, meta: Meta, kind: str) -> str | None:
-    """How a readable file is not the one that its name promises; None if it is."""
-    key = path.name.split(".")[0]
-    if meta.get("kind") != kind:
-        return f"a {meta.get('kind')} under the name of a {kind}"
-    if key_of(meta["run"], meta["numerics"]) != key:
-        return "it belongs to another run than its name says"
-    return None
-
-
-def _trouble(entry: Entry) -> str | None:
+def _trouble(path: Path) -> str | None:
+    """What is wrong with a file of ours; None if nothing is, or it is gone."""
     try:
-        meta, _ = files.from_bytes(entry.path.read_bytes())
+        meta, arrays = files.from_bytes(path.read_bytes())
+        contents.check(path.name.removesuffix(SUFFIX), meta, arrays)
+    except FileNotFoundError:
+        return None
     except (Damaged, OSError) as error:
         return str(error)
-    return mismatch(entry.path, meta, entry.kind)
+    return None

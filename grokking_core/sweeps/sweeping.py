@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from grokking_core.records.store import Store
+from grokking_core.records.store import Store, finished_bytes
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
 from grokking_core.sweeps.progress import Stop
@@ -64,7 +64,8 @@ def sweep(
         What of the end is in `Record.kept`: "weights", "output_rows", "answers", "frame" or "sharpness",
         as `record.KEPT` lists them. Weights on record are enough to compute the others.
     keep_checkpoints : bool
-        Whether a run that has ended can be followed further later without starting again.
+        Whether the checkpoint of a run that has ended stays whatever the limit of the disk. Others stay
+        as long as they take less than GROKKING_CHECKPOINTS_GB, 2 by default.
     minutes : float, optional
         Time limit, above 0. What is then without an answer is in `missing`.
     fresh : bool, optional
@@ -107,6 +108,7 @@ def sweep(
     )
     _check(runs, stop_at, minutes, options.trains_on if executor is None else None)
     store = store if isinstance(store, Store) else Store(store)
+    finished_bytes()  # wrong settings now, not after training
     question = Question.of(steps, stop_at, keep=keep, keep_checkpoints=keep_checkpoints, fresh=fresh)
     reading, writing = Reading(question, store), Writing(question, store, must_write=unwritten == "raise")
     reading.read(runs)

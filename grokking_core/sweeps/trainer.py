@@ -15,7 +15,7 @@ from grokking_core import training
 from grokking_core.records import files
 from grokking_core.records.store import LOCK
 from grokking_core.runs.keys import key_of
-from grokking_core.runs.record import Record
+from grokking_core.runs.record import Record, is_finite
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
 from grokking_core.sweeps import estimate
@@ -169,6 +169,8 @@ class Trainer:
         if self.question.keep_checkpoints:
             self.writing.write_checkpoints([trajectory])
         elif written:
+            if trajectory.tensors and is_finite(trajectory.rows[-1]):  # a later question goes on from here
+                self.store.write_finished(trajectory)
             self.store.forget(trajectory.run)
 
     def _answered(self, record: Record, was_read: bool = False) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -74,11 +75,15 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        kib = dict(line.split()[:2] for line in meminfo.read_text().splitlines())
-        return int(kib["MemAvailable:"]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        kib = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
+        return 1024 * int(kib["MemAvailable:"])
+    except (OSError, ValueError, LookupError):  # not Linux, or not to be read
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return sys.maxsize  # unknown, which stops nothing
 
 
 def give_back(device: torch.device) -> None:

@@ -19,8 +19,9 @@ from grokking_core.paper import export
 from grokking_core.records import files
 from grokking_core.records import shipped as packs
 from grokking_core.records import store as stores
+from grokking_core.records.contents import record_parts
 from grokking_core.records.files import RecordWarning, StoreError
-from grokking_core.records.store import Store, record_parts
+from grokking_core.records.store import Store
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import COLUMNS, EVALUATION, Record, origin
 from grokking_core.runs.schedule import evaluation_steps
@@ -89,7 +90,7 @@ def test_record_is_read_as_it_was_written(store):
     written = replace(record(run()), diverged_at=100)
     store.write(written)
     assert same(store.answer(run(), 100), written)
-    assert [path.name for path in store.folder.iterdir()] == [f"{key_of(run())}.record.safetensors"]
+    assert [entry.path.name for entry in store.entries()] == [f"{key_of(run())}.record.safetensors"]
 
 
 def test_record_on_file_answers_shorter_questions_exactly(store):
@@ -508,7 +509,7 @@ def test_damaged_file_of_what_was_kept_is_named_and_stops_nothing(store, content
 
 def test_numbers_in_a_file_are_data_only(store):
     store.write(record(run(), weights=True))
-    for path in store.folder.iterdir():
+    for path in (entry.path for entry in store.entries()):
         content = path.read_bytes()
         size = int.from_bytes(content[:8], "little")
         assert set(json.loads(content[8 : 8 + size])) - {"__metadata__"} <= {*COLUMNS, "parameters"}

@@ -146,7 +146,27 @@ def test_shorter_record_goes_on_from_its_checkpoint_bit_for_bit(begun, alone):
     assert "checkpoint" not in Store().usage(), "removed once the run has ended"
 
 
-def test_shorter_record_without_checkpoint_is_trained_again(begun):
+def test_finished_run_is_followed_further_from_its_end_bit_for_bit(begun, alone):
+    sweep(runs(2), 100)
+    longer = sweep(runs(2), 300, keep=("weights",))
+    assert begun == [(0, 0), (1, 0), (0, 100), (1, 100)]
+    assert_same_kept(longer, alone(runs(2), 300, keep=("weights",)))
+
+
+def test_finished_runs_take_no_more_of_the_disk_than_the_limit_the_oldest_going_first(begun, monkeypatch):
+    sweep(runs(1), 100)
+    size = Store().usage()["finished"][1]
+    monkeypatch.setenv("GROKKING_CHECKPOINTS_GB", str(2.5 * size / 1e9))
+    sweep(runs(5), 100, width=1)
+    assert Store().usage()["finished"][0] == 2
+    assert Store().checkpoint_step(runs(1)[0]) == 0, "the oldest"
+    monkeypatch.setenv("GROKKING_CHECKPOINTS_GB", "half")
+    with pytest.raises(ValueError, match="GROKKING_CHECKPOINTS_GB=half must be a number of at least 0"):
+        sweep(runs(6), 100)
+
+
+def test_shorter_record_without_checkpoint_is_trained_again(begun, monkeypatch):
+    monkeypatch.setenv("GROKKING_CHECKPOINTS_GB", "0")
     sweep(runs(1), 100)
     assert sweep(runs(1), 200)[0].last_step == 200
     assert begun == [(0, 0), (0, 0)]
@@ -179,19 +199,20 @@ def test_weights_on_record_answer_what_is_computed_from_them(begun, alone, kinds
     assert (records.n_read, records.n_trained, len(begun)) == (2, 0, 2)
     assert_same_kept(records, alone(runs(2), 100, keep=("answers", "output_rows", "sharpness")))
     del begun[:]
-    assert kinds() == {"record": 2, "weights": 2, "answers": 2, "output_rows": 2, "sharpness": 2}
+    ends = {"weights": 2, "answers": 2, "output_rows": 2, "sharpness": 2}
+    assert kinds() == {"record": 2, "finished": 2} | ends
     for path in Store().folder.glob("*.weights-*"):
         path.unlink()
     again = sweep(runs(2), 100, keep=("sharpness", "answers"))
     assert begun == []
     assert [set(record.kept) for record in again] == [{"sharpness", "answers"}] * 2
-    assert sweep(runs(2), 100, keep=("weights",)).n_trained == 2
+    assert sweep(runs(2), 100, keep=("weights",)).n_read == 2, "from the last checkpoint"
 
 
 def test_only_what_is_asked_for_is_kept(kinds):
     (record,) = sweep(runs(1), 100, keep=("output_rows",))
     assert set(record.kept) == {"output_rows"}
-    assert kinds() == {"record": 1, "output_rows": 1}
+    assert kinds() == {"record": 1, "output_rows": 1, "finished": 1}
 
 
 def test_what_is_kept_is_of_the_step_asked_for(begun):
@@ -591,7 +612,7 @@ def test_what_another_process_trains_is_waited_for_and_read(begun, other, capfd)
     assert (records.n_read, records.n_trained) == (2, 1)
     assert begun == [(2, 0)]
     assert capfd.readouterr().err.count(f"another process trains on cpu for {Store().folder}: waiting") == 1
-    assert set(Store().usage()) == {"record"}
+    assert set(Store().usage()) == {"record", "finished"}
     assert not [entry for entry in Store().verify() if entry.trouble]
 
 
@@ -654,7 +675,7 @@ def _shared(executor: Executor, alone) -> None:
     assert (records.n_read, records.n_trained) == (1, 6)
     assert_same(records, alone(some, 100))
     assert sweep(some, 100, executor=executor).n_read == 7
-    assert set(Store().usage()) == {"record"}
+    assert set(Store().usage()) == {"record", "finished"}
 
 
 def test_any_executor_trains(alone):
