@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import import_module
 from inspect import getmodule, isclass, isfunction
 from pathlib import Path
@@ -97,6 +98,22 @@ def test_fields_of_named_tuples_are_not_told_to_be_fields():
     lines = ["Alias for field number 0"]
     reference.plain(None, "attribute", "f", None, None, lines)
     assert lines == []
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "full"),
+    [
+        ("grokking_core.measures.steps", "Estimate", "grokking_core.measures.intervals.Estimate"),
+        ("grokking_core.weights.cosets", "data.compose", "grokking_core.data.operations.compose"),
+        ("grokking_core.runs.record", "Run", "grokking_core.runs.run.Run"),
+        ("grokking_core.runs.record", "no_such_name", "no_such_name"),
+        ("no_such_module", "Run", "Run"),
+    ],
+)
+def test_names_lead_to_where_they_are_defined(module, name, full):
+    with suppress(ModuleNotFoundError):
+        import_module(module)
+    assert reference.full_name(module, name) == full
 
 
 # -------------------------------------------------------------------------------------------------

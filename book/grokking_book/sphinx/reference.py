@@ -10,10 +10,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import sys
+from operator import attrgetter
 from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -33,22 +36,23 @@ def modules(package: str) -> list[str]:
 
 
 class Room(SphinxDirective):
-    """`{room} grokking_core.data`: what its docstring says, and a section for each of its modules."""
+    """`{room} grokking_core.data`: what its `__init__` has, and a section for each of its modules."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Return the docstring's nodes and the sections."""
+        """Return the nodes of `__init__` and the sections."""
         package = self.arguments[0]
         named = {name.removeprefix(f"{package}."): name for name in modules(package)}
         if [*named.values()] == [package]:
             return self.described(package)
-        about = self.described(package, ":no-members:")
-        return about + [self.section(title, self.described(name)) for title, name in named.items()]
+        return self.described(package) + [
+            self.section(title, self.described(name)) for title, name in named.items()
+        ]
 
-    def described(self, module: str, *options: str) -> list[nodes.Node]:
+    def described(self, module: str) -> list[nodes.Node]:
         """Return what autodoc says of a module."""
-        lines = ["```{eval-rst}", f".. automodule:: {module}", *(f"   {option}" for option in options), "```"]
+        lines = ["```{eval-rst}", f".. automodule:: {module}", "```"]
         parent = nodes.Element()
         self.state.nested_parse(StringList(lines, module), self.content_offset, parent)
         return parent.children
@@ -82,8 +86,26 @@ def _escaped(found: re.Match[str]) -> str:
     return found[1] or f"\\{found[2]}"
 
 
+def full_name(module: str, name: str) -> str:
+    """Return where what a name stands for in a module is defined; of what is not public, the name."""
+    try:
+        found = attrgetter(name)(sys.modules[module])
+        full = f"{found.__module__}.{found.__qualname__}"
+    except (AttributeError, KeyError):
+        return name
+    return name if "._" in full or "<" in full else full
+
+
+def lead_to_definitions(app: Sphinx, page: nodes.document) -> None:
+    """Have names of a page lead to what they stand for where they are written, not to a namesake."""
+    for node in page.findall(addnodes.pending_xref):
+        if node.get("refdomain") == "py" and node.get("py:module"):
+            node["reftarget"] = full_name(node["py:module"], node["reftarget"])
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Be an extension of Sphinx."""
     app.add_directive("room", Room)
+    app.connect("doctree-read", lead_to_definitions)
     app.connect("autodoc-process-docstring", plain, priority=400)  # before napoleon
     return {"parallel_read_safe": True, "parallel_write_safe": True}
