@@ -9,7 +9,7 @@ import pytest
 
 from grokking_book.make import build
 from grokking_book.pages import exercises
-from grokking_book.pages.exercises import EXERCISES, Told, laptop_plan, read, setting
+from grokking_book.pages.exercises import EXERCISES, Finding, laptop_plan, read, setting
 from grokking_core import measures
 from grokking_core.paper import experiments
 from grokking_core.records.store import Store
@@ -98,7 +98,7 @@ def test_notebook_with_exercises_has_them_before_its_provenance(name):
 
 @pytest.mark.parametrize("notebook", EXERCISES)
 def test_figure_has_exercises_and_records_answer_all_but_one(notebook, shipped):
-    told = [exercise.told(notebook, shipped)[-1] for exercise in EXERCISES[notebook]]
+    told = [exercise.findings(notebook, shipped)[-1] for exercise in EXERCISES[notebook]]
     assert 2 <= len(told) <= 3
     assert sum(bool(answer.missing) for answer in told) <= 1
     assert all(answer.lines or answer.missing for answer in told)
@@ -292,13 +292,25 @@ def test_block_says_where_nothing_is_trained(shipped):
 
 
 def test_answers_with_one_lead_stand_under_it_once():
-    told = [Told("Both", ["a", "b"], []), Told("Both", ["b", "c"], []), Told("Other", ["d"], [])]
+    told = [Finding("Both", ["a", "b"], []), Finding("Both", ["b", "c"], []), Finding("Other", ["d"], [])]
     assert exercises._answer(told) == "Both:\n\n- a\n- b\n- c\n\nOther:\n\n- d"
 
 
 def test_threshold_of_an_answer_is_what_counts_as_learned():
     exercise = next(e for e in EXERCISES["fig1_data_fraction"] if "threshold" in e.change)
     store = MadeUp(made_up(validation=(0, 0, 0.9, 0.95, 0.97)))
-    as_it_is, changed = exercise.told("fig1_data_fraction", store)
+    as_it_is, changed = exercise.findings("fig1_data_fraction", store)
     assert "validation not within 4,000" in as_it_is.lines[0]
     assert "validation 1,000" in changed.lines[0]
+
+
+def test_every_answer_is_one_of_the_functions_and_all_are_asked_for():
+    asked = {exercise.answer for some in exercises.EXERCISES.values() for exercise in some}
+    assert asked == set(exercises.ANSWERS.values())
+
+
+def test_variants_of_figure_7_are_those_of_the_profile():
+    own = experiments.load_profile("laptop")["fig7_sharpness"]["fractions"]
+    decaying, at_80, _ = (exercise.change["fractions"] for exercise in exercises.EXERCISES["fig7_sharpness"])
+    assert decaying == {name: own[name] for name in ("AdamW, decay 1", "AdamW, decay to init")}
+    assert at_80 == {name: [0.8] for name, fractions in own.items() if 0.8 in fractions}

@@ -50,10 +50,12 @@ class Places:
         return {path.stem: path for path in found if path.parent.name != ".ipynb_checkpoints"}
 
     def package(self) -> list[Path]:
-        """Return the sources that notebooks import: the package, and what a page plays with or says."""
+        """Return the sources that notebooks import, and read: the package, what a page plays with or says."""
         of_book = (self.book / "grokking_book" / room for room in ("play", "pages"))
         folders = [self.root / "grokking_core", *of_book]
-        return sorted(path for folder in folders for path in folder.rglob("*.py"))
+        words = (self.book / f"{name}.yml" for name in ("exercises", "settings"))
+        sources = (path for folder in folders for path in folder.rglob("*.py"))
+        return sorted([*sources, *(path for path in words if path.is_file())])
 
 
 @dataclass(frozen=True)
