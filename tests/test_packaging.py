@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 import subprocess
@@ -152,3 +153,31 @@ def test_environment_is_of_its_folder_and_its_python(tmp_path):
     assert "was made with another Python: it is made anew" in said
     assert "INSTALLED" in said
     assert "INSTALLED" not in make_env(copy)
+
+
+@pytest.mark.slow
+def test_wheel_holds_every_room_and_trains_without_the_clone(tmp_path):
+    source, site = tmp_path / "source", tmp_path / "site"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for folder in ("grokking_core", "book/grokking_book"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    wheel = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)]
+    subprocess.run(wheel, check=True)
+    (made,) = tmp_path.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(made)], check=True)
+    for folder in ("grokking_core", "book/grokking_book"):
+        rooms = {path.relative_to((ROOT / folder).parent) for path in (ROOT / folder).rglob("*.py")}
+        assert sorted(str(path) for path in rooms if not (site / path).is_file()) == []
+    code = (
+        "import grokking_core, pathlib; from grokking_core import Run, sweep;"
+        "run = Run(operation='x+y', p=7, d_model=8, n_heads=2);"
+        "print(grokking_core.__file__, sweep([run], steps=20)[0].last_step)"
+    )
+    env = {"PYTHONPATH": str(site), "GROKKING_RECORDS": str(tmp_path / "own"), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, cwd=tmp_path
+    )
+    assert done.stdout.split() == [str(site / "grokking_core" / "__init__.py"), "20"]
