@@ -28,7 +28,7 @@ class Provenance:
         device, precision, evaluation (see `record.EVALUATION`), package, source and torch (each a list
         if the records differ);
         drawn_with, {package, source, torch, python} of this call;
-        training_seconds of all runs,
+        training_seconds and training_steps of all runs,
         seconds of this call, trained_between (first and last date), date of this call.
     """
 
@@ -52,10 +52,13 @@ class Provenance:
         data |= {name: _shared(source.get(name) for source in sources) for name in SHARED}
         data["drawn_with"] = versions() | {"python": platform.python_version()}
         longest: dict[Run, float] = {}
+        followed: dict[Run, int] = {}
         for record in found:  # maybe several parts of a run
             spent = record.provenance.get("seconds", 0)
             longest[record.run] = max(spent, longest.get(record.run, 0))
+            followed[record.run] = max(record.last_step, followed.get(record.run, 0))
         data["training_seconds"] = round(sum(longest.values()), 1)
+        data["training_steps"] = sum(followed.values())
         dates = sorted(source["date"] for source in sources if "date" in source)
         data["trained_between"] = [dates[0], dates[-1]] if dates else []
         return cls(data | {"seconds": round(seconds, 1), "date": utc_now()})

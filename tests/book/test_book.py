@@ -484,15 +484,31 @@ def test_page_tells_the_command_of_its_execution_not_of_this_build(small):
 
 def test_status_page_has_a_line_for_every_notebook(small, claims):
     jobs = build.plan(small, "smoke", "")
-    pretend_executed(jobs[0], read=3, trained=0, missing=0, device=["cpu: a", "cuda: b"], torch="2.13.0")
+    cost = {"training_seconds": 5400.0, "training_steps": 12_000}
+    pretend_executed(
+        jobs[0], read=3, trained=0, missing=0, device=["cpu: a", "cuda: b"], torch="2.13.0", **cost
+    )
     pretend_executed(jobs[1], read=3, trained=2, missing=1, package="0.1.0")
     page = render.contents(small, jobs)[Path("status.md")].decode()
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if "|" in line]
     assert lines[0] == list(status.HEADINGS)
     rows = {row[0]: row[1:] for row in lines[2:]}
-    one = ["complete", "smoke", "–", "3", "0", "2026-01-02", "7", "cpu: a, cuda: b", "–", "2.13.0"]
-    two = ["1 run missing", "smoke", "–", "3", "2", "2026-01-02", "7", "–", "0.1.0", "–"]
-    none = ["not executed", *["–"] * 9]
+    one = [
+        "complete",
+        "smoke",
+        "–",
+        "3",
+        "0",
+        "2026-01-02",
+        "7",
+        "1.50",
+        "12,000",
+        "cpu: a, cuda: b",
+        "–",
+        "2.13.0",
+    ]
+    two = ["1 run missing", "smoke", "–", "3", "2", "2026-01-02", "7", "–", "–", "–", "0.1.0", "–"]
+    none = ["not executed", *["–"] * 11]
     assert rows == {
         "{doc}`one <figures/one>`": one,
         "{doc}`two <figures/two>`": two,
@@ -662,6 +678,25 @@ def test_picture_of_a_figure_is_one_that_a_page_shows(kinds, bare):
     output = {"output_type": "display_data", "data": dict.fromkeys(kinds, ""), "metadata": {}}
     cell = {"cell_type": "code", "metadata": {"mystnb": {"figure": {"name": "drawn"}}}, "outputs": [output]}
     assert notebooks.without_picture({"cells": [cell, {"cell_type": "markdown"}]}) == bare
+
+
+def test_pictures_are_laid_out_for_pages_that_show_them_again(small):
+    job = build.plan(small, "smoke", "")[0]
+    pretend_executed(job)
+    notebook = json.loads(job.output.read_text())
+    cell = notebook["cells"][2]
+    cell["metadata"]["mystnb"] = {"figure": {"name": "drawn"}}
+    cell["outputs"] = [{"output_type": "display_data", "data": {"image/png": "cG5n"}, "metadata": {}}]
+    job.output.write_text(json.dumps(notebook))
+    assert render.contents(small, [job])[Path("pictures/drawn.png")] == b"png"
+
+
+def test_page_of_ten_pictures_shows_pictures_that_notebooks_draw():
+    shown = re.findall(r"pictures/([\w-]+)\.png", (ROOT / "book" / "ten_minutes.md").read_text())
+    cells = [cell for path in NOTEBOOKS.values() for cell in build.code_cells(path)]
+    drawn = {cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") for cell in cells}
+    assert len(shown) == len({*shown}) == 10
+    assert {*shown} <= drawn
 
 
 def test_build_folder_that_is_none_is_one_line(small, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,17 @@ def provenance_of(notebook: Notebook) -> dict[str, Any]:
     bundles = [out.get("data", {}) for cell in _code_cells(notebook) for out in cell["outputs"]]
     found = [data[PROVENANCE] for data in bundles if PROVENANCE in data]
     return found[-1] if found else {}
+
+
+def pictures(notebook: Notebook) -> dict[str, bytes]:
+    """Return the pictures of an executed notebook as PNG, by the names of their figures."""
+    found: dict[str, bytes] = {}
+    for cell in _code_cells(notebook):
+        name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+        for data in (out.get("data", {}) for out in cell["outputs"]):
+            if name and "image/png" in data:
+                found[name] = b64decode("".join(data["image/png"]))
+    return found
 
 
 def without_picture(notebook: Notebook) -> list[str]:

@@ -28,6 +28,7 @@ sys.modules["rfc3987_syntax"] = None
 from jupyter_book.cli.main import main
 main()
 """
+PICTURES = Path("pictures")  # of notebooks, for the pages that show them again
 STAMP = ".stamp"  # in the site, once it is complete: what it was made from
 
 
@@ -55,6 +56,8 @@ def contents(places: Places, jobs: Sequence[Job]) -> dict[Path, bytes]:
     for job in jobs:
         notebook, page = notebooks.read(job.source), pages[job.name]
         if job.name in executed:
+            pictures = notebooks.pictures(executed[job.name])
+            wanted |= {PICTURES / f"{name}.png": picture for name, picture in pictures.items()}
             notebook = notebooks.merged(notebook, executed[job.name])
         notebook["cells"].append(status.footer(job, page, executed.get(job.name)))
         wanted[page] = notebooks.write(notebook).encode()
@@ -101,8 +104,8 @@ def basis_of(places: Places, pages: Path) -> str:
     """Return a hash of all that more than one page is made from: where it changes, all begins anew."""
     files = [path for path in pages.rglob("*") if path.is_file()]
     names = sorted(str(path) for path in files if path.suffix in PAGES)
-    to_take = pages / numbers.FOLDER  # no page is made from what lies there
-    shared = [path for path in files if path.suffix not in PAGES and path.parent != to_take]
+    own = (pages / numbers.FOLDER, pages / PICTURES)  # what is there is of one page
+    shared = [path for path in files if path.suffix not in PAGES and path.parent not in own]
     shared += [places.root / "_config.yml", *places.book.glob("grokking_book/**/*.py"), *places.package()]
     # Its date changes when a package is installed, upgraded or removed.
     installed = os.stat(sysconfig.get_path("purelib")).st_mtime_ns

@@ -22,6 +22,8 @@ HEADINGS = (
     "trained",
     "executed on",
     "seconds",
+    "hours of training",
+    "run-steps",
     "device",
     "package",
     "torch",
@@ -73,7 +75,8 @@ def page(jobs: Sequence[Job], executed: dict[str, Notebook], pages: dict[str, Pa
         f"Complete: {n_complete} of {len(rows)} notebooks. One that lacks runs says so on its page, and the\n"
         "next `make book` goes on with them; where a notebook fails, the last good site stays.\n"
         "One is out of date if its code, its parameters or the package have changed since.\n"
-        "*Parameters changed* are those that `P` laid over the profile's.\n\n"
+        "*Parameters changed* are those that `P` laid over the profile's. *Hours of training* are those of\n"
+        "the runs it shows, run by run, on the device named; what several notebooks show counts in each.\n\n"
         "## Notebook by notebook\n\n"  # a page without sections has no margin for what is full-width
         "````{div} full-width\n"
         "```{table} Every notebook as it was last executed: from which runs, with what, when.\n"
@@ -91,8 +94,15 @@ def row(job: Job, executed: Notebook | None, page: Path) -> list[str]:
     read, trained, *made_with = (
         text(found.get(name)) for name in ("read", "trained", "device", "package", "torch")
     )
-    cells = [state(job, found), asked["profile"], changed, read, trained, *when(executed), *made_with]
+    cost = effort(found)
+    cells = [state(job, found), asked["profile"], changed, read, trained, *when(executed), *cost, *made_with]
     return [link, *(cell.replace("|", "\\|") or "–" for cell in cells)]
+
+
+def effort(found: dict[str, Any]) -> tuple[str, str]:
+    """Return what training a notebook's runs took, wherever that was: hours, and updates of all runs."""
+    seconds, steps = found.get("training_seconds"), found.get("training_steps")
+    return "" if seconds is None else f"{seconds / 3600:.2f}", "" if steps is None else f"{steps:,}"
 
 
 def state(job: Job, found: dict[str, Any]) -> str:
