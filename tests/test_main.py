@@ -1,6 +1,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -249,3 +251,38 @@ def test_pack_that_cannot_be_read_is_not_overwritten(capsys, tmp_path):
     assert grokking("pack", str(file)) == 1
     assert str(file) in capsys.readouterr().err
     assert file.read_text() == "mine"
+
+
+# standard output and error that cannot be written; signals; repeated values
+
+
+@pytest.mark.parametrize(
+    ("redirected", "status", "told"),
+    [
+        ("2>/dev/full", 0, ""),
+        ("2>&-", 0, ""),
+        (">/dev/full", 1, "standard output cannot be written"),
+        (">&-", 0, ""),
+        ("| true; exit ${PIPESTATUS[0]}", 0, ""),
+    ],
+)
+def test_streams_that_cannot_be_written_end_no_sweep(tmp_path, profile, redirected, status, told):
+    line = f"{sys.executable} -m grokking_core sweep --profile {profile()} {redirected}"
+    ended = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == status
+    assert "Traceback" not in ended.stderr
+    assert "Broken pipe" not in ended.stderr
+    assert told in ended.stderr
+    assert Store().usage()["record"][0] == 2
+
+
+def test_seed_named_twice_is_refused(capsys):
+    assert grokking("train", *TINY, "--seeds", "0", "1", "0") == 2
+    assert "seeds has 0 twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["curves.xyz", "no/such/folder/curves.png"])
+def test_plot_that_cannot_be_written_is_refused_before_training(capsys, tmp_path, name):
+    assert grokking("train", *TINY, "--plot", str(tmp_path / name)) == 2
+    assert "curves." in capsys.readouterr().err
+    assert Store().usage() == {}

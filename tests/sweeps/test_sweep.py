@@ -452,7 +452,10 @@ def test_time_limit_keeps_everything_and_says_what_is_missing(begun, alone):
     assert_same(again, alone(runs(2), last))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+POLITE = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
+
+
+@pytest.mark.parametrize("number", POLITE)
 def test_signal_ends_it_with_everything_kept(number, begun):
     sweep(runs(1), 50)
     before = signal.getsignal(number)
