@@ -83,15 +83,16 @@ class _Pace:
 
 
 def _pace(left: Mapping[Run, int], store: Store, device: str) -> tuple[_Pace, str]:
-    """The pace of a device, by the user's own records, else shipped ones, else measured; and the basis."""
+    """The pace of a device, by the records of such devices, or measured where there are none; the basis."""
     name = records.origin(device, "fp32", 0.0)["device"]
-    for own, of in ((True, "own"), (False, "shipped")):
-        seen: dict[Run, float] = {}
+    seen, n = dict[Run, float](), {True: 0, False: 0}
+    for own in n:
         for record in store.newest(own=own):
             if record.provenance.get("device") == name and (seconds := seconds_an_update(record)):
                 seen[record.run] = min(seconds, seen.get(record.run, math.inf))
-        if seen:
-            return _Pace(seen), f"by the best speeds of {len(seen)} {of} records ({name})"
+                n[own] += 1
+    if seen:
+        return _Pace(seen), f"by the best speeds of {n[True]} own and {n[False]} shipped records ({name})"
     costliest = max(left, key=work)
     lanes = 1 if device.startswith("cuda") else torch.get_num_threads()
     return _Pace({costliest: measured(costliest, device) * lanes}), "measured here for a second"

@@ -432,6 +432,24 @@ def test_long_sweep_says_beforehand_what_it_takes(capsys, monkeypatch):
     assert "PROFILE=laptop" in told
 
 
+def test_expectation_is_of_the_record_nearest_in_cost_whoever_trained_it(monkeypatch):
+    small, large = runs(1)[0], Run(operation="x+y", p=7, d_model=64)
+    paces = {True: [(small, 10.0)], False: [(large, 400.0)]}  # seconds that 1,000 updates took
+
+    def newest(self, n=100, *, own=True):
+        for run, seconds in paces[own]:
+            record = sweep([run], 1, store=self.folder / "made-up", progress=False)[0]
+            curve = record.curve.assign(step=[999, 1000])
+            yield replace(record, curve=curve, provenance=record.provenance | {"seconds": seconds})
+
+    monkeypatch.setattr(Store, "newest", newest)
+    asked = {replace(large, seed=1): 1000}
+    found = estimate.expected(asked, Store(), "cpu")
+    assert found.seconds == pytest.approx(400.0), "one run has one core, however many there are"
+    assert found.basis.startswith("by the best speeds of 1 own and 1 shipped records (cpu")
+    assert estimate.expected({replace(small, seed=1): 500}, Store(), "cpu").seconds == pytest.approx(5.0)
+
+
 @pytest.mark.parametrize(("seconds", "said"), [(3, "3 seconds"), (1800, "30 minutes"), (9000, "2.5 hours")])
 def test_duration_in_words(seconds, said):
     assert estimate.duration(seconds) == said
