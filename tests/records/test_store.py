@@ -513,3 +513,15 @@ def test_numbers_in_a_file_are_data_only(store):
         content = path.read_bytes()
         size = int.from_bytes(content[:8], "little")
         assert set(json.loads(content[8 : 8 + size])) - {"__metadata__"} <= {*COLUMNS, "parameters"}
+
+
+def test_no_shipped_loss_is_an_artefact_of_float32(tmp_path):
+    """Where a loss is small, the record has the evaluation that is right there; none is exactly 0."""
+    small = 0
+    for found in Store(tmp_path).records():
+        losses = found.curve[["train_loss", "validation_loss"]].to_numpy()
+        assert losses.min() > 0
+        if losses.min() < 1e-5:
+            small += 1
+            assert found.provenance["evaluation"] == EVALUATION
+    assert small  # there are such records: those without weight decay
