@@ -11,9 +11,9 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from bs4 import BeautifulSoup
 
-from grokking_book.make import notebooks
-from grokking_book.make.jobs import Places
 from grokking_book.make.render import STAMP
+from grokking_book.sources import notebooks
+from grokking_book.sources.jobs import Places
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"

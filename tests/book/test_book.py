@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from grokking_book.make import build, notebooks, parameters, render, settings, status
-from grokking_book.make.parameters import WrongUse
+from grokking_book.make import build, render, settings, status
+from grokking_book.sources import notebooks, parameters
+from grokking_book.sources.parameters import WrongUse
 from grokking_core.paper import experiments, profiles
 from grokking_core.paper.experiments import EXPERIMENTS, READING, plan
 from grokking_core.paper.plans import Plan, merged

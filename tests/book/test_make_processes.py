@@ -9,13 +9,13 @@ import time
 import pytest
 
 from grokking_book.make import processes
-from grokking_book.make.jobs import Places
+from grokking_book.sources.jobs import Places
 
 BUILD = """
 import sys
 from pathlib import Path
 from grokking_book.make import processes
-from grokking_book.make.jobs import Places
+from grokking_book.sources.jobs import Places
 places = Places(Path(sys.argv[1]))
 child = "import os, pathlib, time; pathlib.Path('child').write_text(str(os.getpid())); time.sleep(600)"
 try:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from grokking_book.make import settings
-from grokking_book.make.jobs import Places
-from grokking_book.make.parameters import WrongUse
+from grokking_book.sources.jobs import Places
+from grokking_book.sources.parameters import WrongUse
 
 
 @pytest.mark.parametrize(

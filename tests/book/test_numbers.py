@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from grokking_book.make import numbers
-from grokking_book.make.jobs import Job
+from grokking_book.sources.jobs import Job
 from grokking_core.paper import experiments
 from grokking_core.runs.record import COLUMNS, Record
 from grokking_core.runs.run import Run

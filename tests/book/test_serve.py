@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from grokking_book.make import render, serve
-from grokking_book.make.jobs import Places
-from grokking_book.make.parameters import WrongUse
+from grokking_book.sources.jobs import Places
+from grokking_book.sources.parameters import WrongUse
 
 
 @pytest.mark.parametrize("text", ["80a", "-1", "0", "65536", "8000.0", "٨"])

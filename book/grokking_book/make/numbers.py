@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grokking_book.make.jobs import Job, all_values, asks_for_runs
+from grokking_book.sources.jobs import Job, all_values, asks_for_runs
 
 if TYPE_CHECKING:  # loading torch takes seconds, and most builds have no table to write
     import pandas as pd

@@ -14,8 +14,9 @@ import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
-from grokking_book.make import notebooks, numbers, processes, settings, status
-from grokking_book.make.jobs import Job, Places, digest
+from grokking_book.make import numbers, processes, settings, status
+from grokking_book.sources import notebooks
+from grokking_book.sources.jobs import Job, Places, digest
 
 NO_PAGES = {"profiles", "records"}  # folders of the book with nothing to show
 PAGES = {".md", ".ipynb"}

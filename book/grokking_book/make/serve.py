@@ -9,9 +9,9 @@ import re
 import sys
 from pathlib import Path
 
-from grokking_book.make.jobs import Places
-from grokking_book.make.parameters import WrongUse
 from grokking_book.make.render import repair
+from grokking_book.sources.jobs import Places
+from grokking_book.sources.parameters import WrongUse
 
 
 def port_of(text: str) -> int:

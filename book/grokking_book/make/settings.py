@@ -19,8 +19,8 @@ from pathlib import Path
 
 import yaml
 
-from grokking_book.make.jobs import Places
-from grokking_book.make.parameters import WrongUse
+from grokking_book.sources.jobs import Places
+from grokking_book.sources.parameters import WrongUse
 
 YES, NO = {"1", "yes", "true", "on"}, {"", "0", "no", "false", "off"}
 MINE = re.compile(r"(PYTHON|JUPYTER|IPYTHON|MPL|MATPLOTLIB|PAPERMILL|COVERAGE_PROCESS|TEXINPUTS)")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grokking_book.make import notebooks, parameters
-from grokking_book.make.parameters import WrongUse
+from grokking_book.sources import notebooks, parameters
+from grokking_book.sources.parameters import WrongUse
 
 
 @dataclass(frozen=True)
