@@ -32,10 +32,10 @@ from grokking_core.training import cards, devices, plain
 from grokking_core.training.ensemble import Ensemble, make_ensemble
 
 PAPER = Run(operation="x/y")
-SECONDS = 0.6  # of one measurement
-BLOCK = 5  # updates of an ensemble before a core turns to the next; training makes 10 or more
+SECONDS = 0.6  #: of one measurement
+BLOCK = 5  #: updates of an ensemble before a core turns to the next; training makes 10 or more
 Precision = Literal["fp32", "tf32"]
-Product = tuple[int, int, int, int]  # how many products, rows, inner, columns
+Product = tuple[int, int, int, int]  #: how many products, rows, inner, columns
 
 
 def products(run: Run) -> list[Product]:

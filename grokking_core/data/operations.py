@@ -33,15 +33,15 @@ class Table(NamedTuple):
 class Operation:
     """One binary operation on residues mod p, or on the symmetric group S_n."""
 
-    answer: Callable[[np.ndarray, np.ndarray, int], np.ndarray]  # (x, y, p or n) -> answer
-    on_group: bool = False  # on S_n; otherwise on residues mod p
-    inverts: bool = False  # has inverses of all but 0: needs a prime modulus
-    y_nonzero: bool = False  # y = 0 is outside the domain
-    nonzero: bool = False  # on the residues 1..p-1, numbered from 0: a stands for a + 1
-    latex: str  # for pictures and tables
-    words: str = ""  # its name in a sentence, where that is not its key
-    symmetric: bool  # the answer does not depend on the order of the operands
-    n_operations: int  # of arithmetic, or products and inverses, in the term as it is written
+    answer: Callable[[np.ndarray, np.ndarray, int], np.ndarray]  #: (x, y, p or n) -> answer
+    on_group: bool = False  #: on S_n; otherwise on residues mod p
+    inverts: bool = False  #: has inverses of all but 0: needs a prime modulus
+    y_nonzero: bool = False  #: y = 0 is outside the domain
+    nonzero: bool = False  #: on the residues 1..p-1, numbered from 0: a stands for a + 1
+    latex: str  #: for pictures and tables
+    words: str = ""  #: its name in a sentence, where that is not its key
+    symmetric: bool  #: the answer does not depend on the order of the operands
+    n_operations: int  #: of arithmetic, or products and inverses, in the term as it is written
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ OPERATIONS: dict[str, Operation] = {
         n_operations=2,
     ),
 }
-BUILT_IN = dict(OPERATIONS)  # without what a user registers
+BUILT_IN = dict(OPERATIONS)  #: without what a user registers
 
 
 def check_operation(operation: str, p: int = 97, n: int = 5) -> None:
@@ -271,12 +271,12 @@ def n_training_equations(train_fraction: float, n_equations: int) -> int:
 class Dataset(NamedTuple):
     """What one run is trained on and measured against; N equations, n_train of them for training."""
 
-    x: np.ndarray  # (N,)
-    y: np.ndarray  # (N,)
-    label: np.ndarray  # (N,), the answer, or what an outlier has in its place
-    train: np.ndarray  # (n_train,), training equations in shuffled order, outliers first
-    is_train: np.ndarray  # (N,), bool
-    is_unmirrored: np.ndarray  # (N,), bool: validation equations (x, y) with (y, x) not in training
+    x: np.ndarray  #: (N,)
+    y: np.ndarray  #: (N,)
+    label: np.ndarray  #: (N,), the answer, or what an outlier has in its place
+    train: np.ndarray  #: (n_train,), training equations in shuffled order, outliers first
+    is_train: np.ndarray  #: (N,), bool
+    is_unmirrored: np.ndarray  #: (N,), bool: validation equations (x, y) with (y, x) not in training
 
 
 def dataset(

@@ -17,7 +17,7 @@ from grokking_core.runs.run import Run
 STEPS = tuple(f"{side}_{ending}" for ending in ("steps", "sustained") for side in SIDES)
 BEST = tuple(f"best_{side}" for side in SIDES)
 FIELDS = [f.name for f in fields(Run) if f.name != "betas"] + ["beta1", "beta2"]
-SAME = {*FIELDS} - {"train_fraction", "seed", "split_seed"}  # in runs that answer one question
+SAME = {*FIELDS} - {"train_fraction", "seed", "split_seed"}  #: in runs that answer one question
 
 
 def summary(records: Sequence[Record], threshold: float = 0.99) -> pd.DataFrame:

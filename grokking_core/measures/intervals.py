@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-TAIL = 0.025  # of an interval, on either side
-FEWEST = 3  # values for an interval
-RESAMPLES, SEED = 2000, 20220106  # of the bootstrap
+TAIL = 0.025  #: of an interval, on either side
+FEWEST = 3  #: values for an interval
+RESAMPLES, SEED = 2000, 20220106  #: of the bootstrap
 
 
 class Estimate(NamedTuple):

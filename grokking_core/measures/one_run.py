@@ -11,7 +11,7 @@ from grokking_core.runs.record import Record
 
 Side = Literal["train", "validation", "unmirrored"]
 SIDES: tuple[Side, ...] = ("train", "validation", "unmirrored")
-MARGIN = 1.1  # factor by which a loss must rise or fall to count
+MARGIN = 1.1  #: factor by which a loss must rise or fall to count
 
 
 def best_accuracy(record: Record, which: Side = "validation") -> float:

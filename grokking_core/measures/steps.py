@@ -18,8 +18,8 @@ from scipy import special, stats
 from grokking_core.measures.groups import STEPS, one_configuration
 from grokking_core.measures.intervals import FEWEST, NOTHING, TAIL, Estimate, draws, floats, middle
 
-ENOUGH = 20  # runs a group, to say of two that they are alike
-ROUNDING = 0.01  # standard deviation of log(steps) that evaluations 3 to 10 % apart leave open
+ENOUGH = 20  #: runs a group, to say of two that they are alike
+ROUNDING = 0.01  #: standard deviation of log(steps) that evaluations 3 to 10 % apart leave open
 
 
 class _Times(NamedTuple):
@@ -198,9 +198,9 @@ def steps_ratio(table_a: pd.DataFrame, table_b: pd.DataFrame, column: str = "val
 class Alike(NamedTuple):
     """Whether two groups of runs take as long as each other; see `alike`."""
 
-    ratio: Estimate  # `steps_ratio`: geometric mean steps of the first over that of the second
-    p_value: float  # of the Kolmogorov-Smirnov test; NaN where a group has no run
-    verdict: bool | None  # None: they cannot be told apart, but there are too few of them to say
+    ratio: Estimate  #: `steps_ratio`: geometric mean steps of the first over that of the second
+    p_value: float  #: of the Kolmogorov-Smirnov test; NaN where a group has no run
+    verdict: bool | None  #: None: they cannot be told apart, but there are too few of them to say
 
 
 def alike(table_a: pd.DataFrame, table_b: pd.DataFrame, column: str = "validation_steps") -> Alike:

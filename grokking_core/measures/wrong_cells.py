@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from grokking_core import data
 from grokking_core.runs.run import Run
 
-DRAWS, SEED = 4000, 20220106  # of tables with as many wrong cells, placed at random
+DRAWS, SEED = 4000, 20220106  #: of tables with as many wrong cells, placed at random
 
 
 def graded(run: Run, given: ArrayLike) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def _one_more(i: int) -> int:
 
 OPTIONS = {"nogil": True, "cache": _can_cache(), "error_model": "numpy"}
 exactly: Callable[..., Any] = numba.njit(**OPTIONS)
-# Sums in any order and fused multiply-adds, but infinities and NaN as ever: a run may diverge.
+#: Sums in any order and fused multiply-adds, but infinities and NaN as ever: a run may diverge.
 compiled: Callable[..., Any] = numba.njit(**OPTIONS, fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 

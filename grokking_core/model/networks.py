@@ -25,12 +25,12 @@ from grokking_core.model import plain
 from grokking_core.model import tensor_ops as ops
 from grokking_core.runs.run import Run
 
-Views = dict[str, Tensor]  # parameter name -> (R, *shape)
-Saved = dict[str, Any]  # what a backward pass needs from its forward pass
-Drop = Callable[[int, Tensor], Tensor]  # (layer, branch (R, N, D)) -> factors 0 or 1 / (1 - dropout)
+Views = dict[str, Tensor]  #: parameter name -> (R, *shape)
+Saved = dict[str, Any]  #: what a backward pass needs from its forward pass
+Drop = Callable[[int, Tensor], Tensor]  #: (layer, branch (R, N, D)) -> factors 0 or 1 / (1 - dropout)
 
 
-# What the shapes of a network depend on.
+#: What the shapes of a network depend on.
 SIZES = ("operation", "p", "n", "architecture", "n_layers", "d_model", "n_heads", "d_ff", "norm")
 
 
@@ -71,7 +71,7 @@ class Network:
         (R, n) each. `backward` overwrites the gradients.
     """
 
-    SAVED: tuple[str, ...] = ()  # attributes that `forward` makes anew
+    SAVED: tuple[str, ...] = ()  #: attributes that `forward` makes anew
 
     def __init__(self, run: Run, parameters: Tensor, gradients: Tensor):
         layout = Layout(run)

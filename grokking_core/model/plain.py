@@ -17,10 +17,10 @@ from grokking_core.data import streams
 from grokking_core.data.streams import Purpose
 from grokking_core.runs.run import Run
 
-N_TOKENS = 4  # x op y =
+N_TOKENS = 4  #: x op y =
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "tanh": torch.tanh}
 
-DropMask = Callable[[int, Tensor], Tensor]  # (layer, branch (B, T, D)) -> branch with dropout applied
+DropMask = Callable[[int, Tensor], Tensor]  #: (layer, branch (B, T, D)) -> branch with dropout applied
 
 
 def sinusoidal_positions(n_positions: int, d_model: int) -> Tensor:

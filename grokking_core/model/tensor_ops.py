@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 aten = torch.ops.aten
-NORM_EPS = 1e-5  # of torch.nn.LayerNorm
+NORM_EPS = 1e-5  #: of torch.nn.LayerNorm
 
 
 def write(out: Tensor, operation: Callable[..., Tensor], *operands: object) -> Tensor:

@@ -20,8 +20,8 @@ from grokking_core.runs.record import LEARNED, Record
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
 
-UNMIRRORED = 0.9  # of a symmetric operation's unmirrored pairs: runs end at 99 % of all pairs
-BUDGET = 100_000  # updates, of the paper's figure 2
+UNMIRRORED = 0.9  #: of a symmetric operation's unmirrored pairs: runs end at 99 % of all pairs
+BUDGET = 100_000  #: updates, of the paper's figure 2
 UNKNOWN = Needed(None, None)
 
 

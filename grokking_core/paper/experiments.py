@@ -22,7 +22,7 @@ from grokking_core.paper.profiles import Parameter, Refused
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 
-Fractions = Sequence[float]  # shares of the table, in (0, 1)
+Fractions = Sequence[float]  #: shares of the table, in (0, 1)
 
 VARIANTS: dict[str, dict[str, Any]] = {  # of Figure 2 (left); no decay unless named
     "full batch, Adam": {"optimizer": "adam", "weight_decay": 0.0, "batch_size": "full"},
@@ -276,7 +276,7 @@ def film(
     return Plan(tuple(parts))
 
 
-# What the page on which readers train asks of the default run, by question: fields laid over it.
+#: What the page on which readers train asks of the default run, by question: fields laid over it.
 TRAINER_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "decay": {"as it is": {}, "none": {"weight_decay": 0.0}},
     "share": {"as it is": {}, "third": {"train_fraction": 0.33}},
@@ -370,7 +370,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         trainer,
     )
 }
-READING = {"threshold": float}  # parameters of notebooks that decide no run: accuracy that counts as learned
+READING = {"threshold": float}  #: parameters of notebooks that decide no run: accuracy that counts as learned
 
 
 def experiment(name: str) -> Experiment:

@@ -19,7 +19,7 @@ from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import KEPT, LEARNED, Arrays, Record
 
 THRESHOLDS = (0.95, LEARNED)
-KEY_LENGTH = 12  # digits of a key, in tables
+KEY_LENGTH = 12  #: digits of a key, in tables
 SIDES = ("train", "validation", "unmirrored")
 
 

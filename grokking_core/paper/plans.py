@@ -22,10 +22,10 @@ class Part:
     """Runs of which the same is asked; one that is named twice counts once."""
 
     runs: tuple[Run, ...]
-    steps: int  # optimizer updates
-    stop_at: float | None = None  # validation accuracy in (0, 1] that ends a run
-    keep: tuple[str, ...] = ()  # names in record.KEPT: what the records must have of the end
-    goes_on: bool = False  # later parts follow these runs further: their checkpoints stay
+    steps: int  #: optimizer updates
+    stop_at: float | None = None  #: validation accuracy in (0, 1] that ends a run
+    keep: tuple[str, ...] = ()  #: names in record.KEPT: what the records must have of the end
+    goes_on: bool = False  #: later parts follow these runs further: their checkpoints stay
 
     def __post_init__(self) -> None:
         """Take every run once: a seed, or a share, named twice is no second sample."""
@@ -101,8 +101,8 @@ class Plan:
         return records
 
 
-End = tuple[int, float | None]  # of a question: steps, and the validation accuracy at which a run ends early
-Asked = dict[End, tuple[str, ...]]  # what is to be kept, by the end of the question
+End = tuple[int, float | None]  #: of a question: steps, and the validation accuracy at which a run ends early
+Asked = dict[End, tuple[str, ...]]  #: what is to be kept, by the end of the question
 
 
 def merged(plans: Iterable[Plan]) -> list[Part]:

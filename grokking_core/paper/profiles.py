@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
-FOLDER = Path(__file__).parents[2] / "book" / "profiles"  # in a clone of the project
+FOLDER = Path(__file__).parents[2] / "book" / "profiles"  #: in a clone of the project
 
 
 @dataclass(frozen=True)

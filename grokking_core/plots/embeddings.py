@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from grokking_core.runs.run import Run
     from grokking_core.weights.structure import Structure
 
-CLASSES = 10  # of subgroups, in the test beside a picture
+CLASSES = 10  #: of subgroups, in the test beside a picture
 
 
 def embedding(

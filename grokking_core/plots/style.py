@@ -33,8 +33,8 @@ SPLITS: tuple[Split, ...] = ("train", "validation")
 COLOURS = {"train": "#0072B2", "validation": "#D55E00"}
 MARKERS = {"train": "s", "validation": "o"}
 NAMES = {"train": "training", "validation": "validation"}
-GREY = "#767676"  # what is not on record, and guides
-SMALL, NORMAL = 8, 9  # points, of text; none is smaller
+GREY = "#767676"  #: what is not on record, and guides
+SMALL, NORMAL = 8, 9  #: points, of text; none is smaller
 DASHES = ("-", "--", ":")
 CENSORED: dict[str, Any] = {"marker": "^", "mfc": "none", "mew": 1.1, "ls": ""}
 CROSS: dict[str, Any] = {"marker": "x", "ms": 4, "mew": 1.1, "ls": "", "clip_on": False}
@@ -55,7 +55,8 @@ class Style(NamedTuple):
 _BLACK, _SKY, _AMBER, _GREEN, _PINK = "#000000", "#56B4E9", "#E69F00", "#009E73", "#CC79A7"
 _INDIGO, _FOREST, _BROWN, _WINE, _PURPLE = "#332288", "#117733", "#997700", "#882255", "#AA4499"
 
-OPERATIONS = {  # solid where the order of the operands does not matter
+#: Solid where the order of the operands does not matter.
+OPERATIONS = {
     "x+y": Style(_BLACK, "o"),
     "x-y": Style(_BLACK, "s", "--"),
     "x*y": Style(_SKY, "D"),
@@ -91,7 +92,7 @@ COLUMNS = {
     "best_validation": "validation accuracy",
     "best_unmirrored": "validation accuracy, unmirrored pairs",
 }
-FOUND = _INDIGO  # a measured agreement, against chance in black
+FOUND = _INDIGO  #: a measured agreement, against chance in black
 
 LABELS = {name: operation.latex for name, operation in data.OPERATIONS.items()} | {"mlp": "MLP"}
 

@@ -19,9 +19,10 @@ from grokking_core.runs import words
 if TYPE_CHECKING:
     pass
 
-LETTERS = "abcdefghijkl"  # of tables that are shown by their symbols
-PAPER, SHADE = "#FFFFFF", "#EAEFF3"  # of cells without and with an answer
-KINDS = {  # of equations, with the colour of their cell
+LETTERS = "abcdefghijkl"  #: of tables that are shown by their symbols
+PAPER, SHADE = "#FFFFFF", "#EAEFF3"  #: of cells without and with an answer
+#: Of equations, with the colour of their cell.
+KINDS = {
     "training, right": "#BBD9EC",
     "training, wrong": look.COLOURS["train"],
     "held out, right": "#E0854A",

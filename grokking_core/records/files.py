@@ -23,8 +23,8 @@ from filelock import FileLock, Timeout
 from grokking_core.runs.keys import canonical
 from grokking_core.runs.record import Arrays
 
-FORMAT = 1  # of the files, raised when older code could not read them
-POLL_SECONDS = 0.2  # between two looks at a lock that another process holds
+FORMAT = 1  #: of the files, raised when older code could not read them
+POLL_SECONDS = 0.2  #: between two looks at a lock that another process holds
 
 Meta = dict[str, Any]
 

@@ -34,8 +34,8 @@ from grokking_core.runs.trajectory import Trajectory
 
 KINDS = ("record", *KEPT, "checkpoint", "finished")
 SUFFIX = ".safetensors"
-LONGEST_WAIT = 10.0  # seconds for a process that writes a record, which may have been paused
-LOCK = ".lock"  # a hidden file with nothing in it, see `sweep`
+LONGEST_WAIT = 10.0  #: seconds for a process that writes a record, which may have been paused
+LOCK = ".lock"  #: a hidden file with nothing in it, see `sweep`
 OURS = re.compile(rf"[0-9a-f]{{64}}\.({'|'.join(KINDS)})(?:-\d+)?\.safetensors")
 PathLike = str | os.PathLike[str]
 
@@ -89,10 +89,10 @@ class Entry:
 
     path: Path
     kind: str
-    size: int  # bytes
-    modified: float = 0.0  # seconds since 1970
+    size: int  #: bytes
+    modified: float = 0.0  #: seconds since 1970
     trouble: str | None = None
-    note: str | None = None  # what a reader may want to know, and is nothing wrong
+    note: str | None = None  #: what a reader may want to know, and is nothing wrong
 
 
 class Store:

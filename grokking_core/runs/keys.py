@@ -11,7 +11,7 @@ from typing import Any
 from grokking_core import data
 from grokking_core.runs.run import Run
 
-NUMERICS = 1  # raised by hand when results may move: older records are then no longer asked for
+NUMERICS = 1  #: raised by hand when results may move: older records are then no longer asked for
 
 
 def canonical(value: Any) -> str:

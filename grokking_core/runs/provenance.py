@@ -13,7 +13,7 @@ from grokking_core.runs.record import Record, utc_now, versions
 from grokking_core.runs.run import Run
 
 MIME = "application/vnd.grokking.provenance+json"
-SHARED = ("device", "precision", "evaluation", "package", "source", "torch")  # listed where records differ
+SHARED = ("device", "precision", "evaluation", "package", "source", "torch")  #: listed where records differ
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 from grokking_core._version import __version__
 from grokking_core.runs.run import Run
 
-Arrays = dict[str, np.ndarray]  # by name
+Arrays = dict[str, np.ndarray]  #: by name
 
 COLUMNS = (
     "step",  # optimizer updates done
@@ -30,11 +30,11 @@ COLUMNS = (
     "unmirrored_accuracy",  # of validation equations (x, y) whose mirror (y, x) is not in training
     "weight_norm",  # Euclidean norm of all parameters
 )
-LEARNED = 0.99  # accuracy that counts as learned, the paper's own
-# What can be kept of a run's end, as `weights.ends` computes it; the names are part of files' names.
+LEARNED = 0.99  #: accuracy that counts as learned, the paper's own
+#: What can be kept of a run's end, as `weights.ends` computes it; the names are part of files' names.
 KEPT = ("weights", "output_rows", "answers", "frame", "sharpness")
 
-# How a curve's losses are computed from the logits; records before there was this number have 1.
+#: How a curve's losses are computed from the logits; records before there was this number have 1.
 EVALUATION = (
     2  # 1: in the run's precision, in float32 artefacts below 1e-6; 2: in float64, right down to 1e-12
 )

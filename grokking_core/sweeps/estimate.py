@@ -19,9 +19,9 @@ from grokking_core.runs.trajectory import Trajectory
 from grokking_core.sweeps.progress import say
 from grokking_core.sweeps.reading import Reading
 
-LONG = 120.0  # seconds from which a sweep says beforehand what it will take
-OVERHEAD, SPEED = 1.5e-3, 2.5e10  # seconds an update, operations a second: one core, roughly
-ENOUGH = 200  # updates of a record from which its speed tells something
+LONG = 120.0  #: seconds from which a sweep says beforehand what it will take
+OVERHEAD, SPEED = 1.5e-3, 2.5e10  #: seconds an update, operations a second: one core, roughly
+ENOUGH = 200  #: updates of a record from which its speed tells something
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from grokking_core.runs.record import LEARNED, Record
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
 
-# What ends a process politely. The first two always stop a sweep: a shell may have had them ignored.
+#: What ends a process politely. The first two always stop a sweep: a shell may have had them ignored.
 ALWAYS = ("SIGINT", "SIGTERM")
 POLITE = (*ALWAYS, "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU", "SIGPWR", "SIGBREAK")
 

@@ -20,11 +20,11 @@ PROCESS_STARTED = utc_now()
 class Question:
     """What is asked of each run."""
 
-    steps: int  # an evaluation step
-    stop_at: float | None = None  # validation accuracy in (0, 1]
-    keep: tuple[str, ...] = ()  # of the end, names out of record.KEPT
-    keep_checkpoints: bool = False  # whatever the limit of the disk: a later question goes on from there
-    since: str = ""  # trained at or after this date, UTC
+    steps: int  #: an evaluation step
+    stop_at: float | None = None  #: validation accuracy in (0, 1]
+    keep: tuple[str, ...] = ()  #: of the end, names out of record.KEPT
+    keep_checkpoints: bool = False  #: whatever the limit of the disk: a later question goes on from there
+    since: str = ""  #: trained at or after this date, UTC
 
     @classmethod
     def of(

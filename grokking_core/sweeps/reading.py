@@ -19,9 +19,9 @@ class Reading:
 
     question: Question
     store: Store
-    answers: dict[str, Record] = field(default_factory=dict)  # by key
-    left: dict[str, Run] = field(default_factory=dict)  # by key
-    was_read: set[str] = field(default_factory=set)  # keys of the answers that were on record
+    answers: dict[str, Record] = field(default_factory=dict)  #: by key
+    left: dict[str, Run] = field(default_factory=dict)  #: by key
+    was_read: set[str] = field(default_factory=set)  #: keys of the answers that were on record
 
     def read(self, runs: Iterable[Run]) -> None:
         """Answer from the records what can be answered; the others are left."""

@@ -24,17 +24,17 @@ from grokking_core.sweeps.reading import Reading
 from grokking_core.sweeps.writing import Writing
 from grokking_core.weights import ends
 
-Stops = Callable[[], bool]  # asked again and again; once it says true, training ends
+Stops = Callable[[], bool]  #: asked again and again; once it says true, training ends
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How runs are trained; nothing here changes a number of theirs."""
 
-    device: str | None = None  # None: CUDA if it is there, else the CPU
-    width: int | None = None  # runs at a time; None: what the device does best
-    checkpoint_seconds: float | None = None  # between two checkpoints; None: 60 on a CPU, 300 on a GPU
-    progress: bool = True  # whether to show an estimate and a bar
+    device: str | None = None  #: None: CUDA if it is there, else the CPU
+    width: int | None = None  #: runs at a time; None: what the device does best
+    checkpoint_seconds: float | None = None  #: between two checkpoints; None: 60 on a CPU, 300 on a GPU
+    progress: bool = True  #: whether to show an estimate and a bar
 
     @property
     def trains_on(self) -> str:

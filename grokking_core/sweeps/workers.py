@@ -43,22 +43,22 @@ from grokking_core.sweeps.trainer import Options, Trainer, groups
 from grokking_core.sweeps.writing import Writing
 from grokking_core.weights import ends
 
-MOST_ATTEMPTS = 4  # at a task whose worker dies
+MOST_ATTEMPTS = 4  #: at a task whose worker dies
 POLL_SECONDS = 1.0
-GRACE_SECONDS = 30.0  # for checkpoints, once workers have to stop
-ORPHANED = threading.Event()  # the process that a worker works for has died
+GRACE_SECONDS = 30.0  #: for checkpoints, once workers have to stop
+ORPHANED = threading.Event()  #: the process that a worker works for has died
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What a worker is given."""
 
-    runs: tuple[Run, ...]  # of one group
+    runs: tuple[Run, ...]  #: of one group
     question: Question
-    folder: str  # of the records
+    folder: str  #: of the records
     shipped: str
-    going: str  # the file whose absence says: stop
-    options: Options  # a device that is not named is the worker's best
+    going: str  #: the file whose absence says: stop
+    options: Options  #: a device that is not named is the worker's best
     attempt: int = 1
 
 
@@ -66,9 +66,9 @@ class Task:
 class Report:
     """What a worker gives back."""
 
-    records: tuple[Record, ...]  # the answers, so that a slow file system does not hide them
-    read: frozenset[str]  # keys of those of them that others had trained meanwhile
-    problem: str  # what could not be written, and why; or nothing
+    records: tuple[Record, ...]  #: the answers, so that a slow file system does not hide them
+    read: frozenset[str]  #: keys of those of them that others had trained meanwhile
+    problem: str  #: what could not be written, and why; or nothing
 
 
 def perform(task: Task) -> Report:

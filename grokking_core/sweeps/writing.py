@@ -19,9 +19,9 @@ class Writing:
 
     question: Question
     store: Store
-    must_write: bool = False  # whether what cannot be written is an error
+    must_write: bool = False  #: whether what cannot be written is an error
     unwritten: list[Record] = field(default_factory=list)
-    problem: str = ""  # the first thing that could not be written, and why
+    problem: str = ""  #: the first thing that could not be written, and why
 
     def check(self) -> None:
         """Warn now of a folder that cannot be written."""

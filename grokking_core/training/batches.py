@@ -13,8 +13,8 @@ from grokking_core.data.streams import Purpose
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 
-UPDATES_AHEAD = 64  # for which batch orders are made at once
-EVALUATION_ROWS = 1024  # equations of the table that are evaluated at once
+UPDATES_AHEAD = 64  #: for which batch orders are made at once
+EVALUATION_ROWS = 1024  #: equations of the table that are evaluated at once
 
 
 def epochs_ahead(run: Run) -> int:

@@ -21,15 +21,15 @@ from grokking_core.runs.run import Run
 from grokking_core.training import devices
 from grokking_core.training.launch import PATHS
 
-LIMIT_SECONDS = 600.0  # for the self-check of a path; compiling takes most of them
+LIMIT_SECONDS = 600.0  #: for the self-check of a path; compiling takes most of them
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
 class Verdict(NamedTuple):
     """What can be used."""
 
-    value: str | None  # a path of `launch.PATHS`, or a device; None: nothing
-    reason: str  # in a line, or nothing
+    value: str | None  #: a path of `launch.PATHS`, or a device; None: nothing
+    reason: str  #: in a line, or nothing
 
 
 def default_device() -> str:

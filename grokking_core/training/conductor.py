@@ -33,10 +33,10 @@ def _nothing(trajectory: object) -> None:
 class Listener:
     """What `train` calls when something happens, from the calling thread only, but for `finish`."""
 
-    ended: Callable[[Trajectory], None]  # a run has ended
-    finish: Callable[[Trajectory], None] = _nothing  # before that, beside the training of others: a worker's
-    advanced: Callable[[Sequence[Trajectory]], None] = _nothing  # runs have a new evaluation
-    checkpoint: Callable[[Sequence[Trajectory]], None] = _nothing  # runs are under way, to be written
+    ended: Callable[[Trajectory], None]  #: a run has ended
+    finish: Callable[[Trajectory], None] = _nothing  #: before that, beside the training of others: a worker's
+    advanced: Callable[[Sequence[Trajectory]], None] = _nothing  #: runs have a new evaluation
+    checkpoint: Callable[[Sequence[Trajectory]], None] = _nothing  #: runs are under way, to be written
 
 
 def train(
@@ -124,8 +124,8 @@ def _maker(runs: Sequence[Run], device: torch.device, last_step: int) -> Callabl
 class Conductor:
     """Keeps slots full and workers busy until the queue is empty and every run has ended; see `train`."""
 
-    make: Callable[[int, int], Ensemble]  # of a width, for runs from a step on
-    n_alone: int  # ensembles of one to have at a time, each made for one run and its shapes; 0: a wide one
+    make: Callable[[int, int], Ensemble]  #: of a width, for runs from a step on
+    n_alone: int  #: ensembles of one to have at a time, each made for one run and its shapes; 0: a wide one
     queue: deque[Trajectory]
     last_step: int
     stop_at: float | None
@@ -133,9 +133,9 @@ class Conductor:
     checkpoint_seconds: float
     asked_to_stop: Callable[[], bool]
     ensembles: list[Ensemble] = field(default_factory=list)
-    ended: deque[Trajectory] = field(default_factory=deque)  # to be finished
-    stopped: threading.Event = field(default_factory=threading.Event)  # after an exception
-    written_at: dict[int, float] = field(default_factory=dict)  # when an ensemble was last written, by its id
+    ended: deque[Trajectory] = field(default_factory=deque)  #: to be finished
+    stopped: threading.Event = field(default_factory=threading.Event)  #: after an exception
+    written_at: dict[int, float] = field(default_factory=dict)  #: last writing of an ensemble, by its id
 
     def make_one(self, width: int, trajectories: Sequence[Trajectory] = ()) -> Ensemble:
         """An ensemble for these runs, then for those of the queue; those it has no slot for go back there."""

@@ -29,7 +29,7 @@ from grokking_core.training.launch import Backend, LostUpdateError, Update
 from grokking_core.training.optimizer import Optimizer
 
 MOMENTS = ("parameters", "first_moment", "second_moment")
-FEW = 8  # slots that are evaluated at once where not all are
+FEW = 8  #: slots that are evaluated at once where not all are
 
 
 def group_key(run: Run) -> tuple[object, ...]:

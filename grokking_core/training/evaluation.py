@@ -13,7 +13,7 @@ from grokking_core.model import tensor_ops
 from grokking_core.runs.run import Run
 from grokking_core.training.batches import EVALUATION_ROWS, Tables
 
-# (group, loss or accuracy) in the order of the curve
+#: (group, loss or accuracy) in the order of the curve
 ORDER = ((0, 0), (0, 1), (1, 0), (1, 1), (2, 1))
 
 

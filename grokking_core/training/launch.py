@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-PATHS = ("compiled", "graph", "eager")  # the best first
-COMPILING_SECONDS = 100.0  # that a new shape costs, roughly, on one core
-GAIN_OF_UPDATE, GAIN_OF_RUN = 4e-4, 1e-5  # seconds an update that compiling saves: of launches, of each run
+PATHS = ("compiled", "graph", "eager")  #: the best first
+COMPILING_SECONDS = 100.0  #: that a new shape costs, roughly, on one core
+GAIN_OF_UPDATE, GAIN_OF_RUN = 4e-4, 1e-5  #: seconds an update that compiling saves: of launches, of each run
 
 Update = Callable[[], None]
 

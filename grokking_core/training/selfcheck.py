@@ -30,9 +30,9 @@ KINDS: tuple[dict[str, Any], ...] = (
     {},
     {"dropout": 0.1, "weight_noise": 0.01, "update_noise": 0.1, "decay_toward": "init"},
 )
-STEPS, REFILL_AT = 100, 40  # batch orders are renewed at update 64
+STEPS, REFILL_AT = 100, 40  #: batch orders are renewed at update 64
 PAPER_STEPS = 20
-CLOSE = {"fp64": 1e-9, "fp32": 1e-4, "tf32": 1e-2}  # of weights in fp64, of losses in fp32 and tf32
+CLOSE = {"fp64": 1e-9, "fp32": 1e-4, "tf32": 1e-2}  #: of weights in fp64, of losses in fp32 and tf32
 
 
 class CheckError(Exception):

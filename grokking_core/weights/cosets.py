@@ -19,9 +19,9 @@ from grokking_core.weights import neighbours
 
 Side = Literal["left", "right"]
 
-NEIGHBOURS = 3  # of each element, in the coset test
+NEIGHBOURS = 3  #: of each element, in the coset test
 
-# Names of the groups that occur, by order and number of elements of order 2: enough to tell them apart.
+#: Names of the groups that occur, by order and number of elements of order 2: enough to tell them apart.
 NAMES = {(1, 0): "1", (2, 1): "C2", (3, 0): "C3", (4, 1): "C4", (4, 3): "C2xC2", (5, 0): "C5"}
 NAMES |= {(6, 1): "C6", (6, 3): "S3", (8, 5): "D4", (10, 5): "D5", (12, 3): "A4", (12, 7): "S3xC2"}
 NAMES |= {(20, 5): "F20", (24, 9): "S4", (60, 15): "A5", (120, 25): "S5"}
@@ -31,10 +31,10 @@ NAMES |= {(20, 5): "F20", (24, 9): "S4", (60, 15): "A5", (120, 25): "S5"}
 class Subgroup:
     """A subgroup of S_n."""
 
-    n: int  # letters
-    elements: tuple[int, ...]  # their numbers, in order; 0, the identity, comes first
-    name: str  # of its conjugacy class, such as A4, or "S3 on 3+2" where S3 alone is not unique
-    conjugate: int  # its place among its conjugates, from 0
+    n: int  #: letters
+    elements: tuple[int, ...]  #: their numbers, in order; 0, the identity, comes first
+    name: str  #: of its conjugacy class, such as A4, or "S3 on 3+2" where S3 alone is not unique
+    conjugate: int  #: its place among its conjugates, from 0
     is_normal: bool
 
     @property

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-Agreement = Callable[[np.ndarray, np.ndarray], np.ndarray]  # names (P,), of neighbours (P, k) -> (tests,)
+Agreement = Callable[[np.ndarray, np.ndarray], np.ndarray]  #: names (P,), of neighbours (P, k) -> (tests,)
 
 
 def elements(rows: np.ndarray, n_elements: int) -> np.ndarray:
@@ -39,8 +39,8 @@ class Tested(NamedTuple):
     """Agreements and how far they are from chance, one value a test."""
 
     agreement: np.ndarray
-    z: np.ndarray  # (agreement - chance) / its standard deviation over shuffles; 0 where nothing varies
-    p_corrected: np.ndarray  # for all the tests together; at least 1 / (1 + n_shuffles)
+    z: np.ndarray  #: (agreement - chance) / its standard deviation over shuffles; 0 where nothing varies
+    p_corrected: np.ndarray  #: for all the tests together; at least 1 / (1 + n_shuffles)
 
 
 def against_shuffles(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from grokking_core.weights import neighbours
 
-NEIGHBOURS = 2  # of each element, in the line test: one on either side
+NEIGHBOURS = 2  #: of each element, in the line test: one on either side
 
 
 def frequencies(rows: np.ndarray, p: int) -> np.ndarray:

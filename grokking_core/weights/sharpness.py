@@ -25,7 +25,7 @@ from grokking_core.data import streams
 from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
 
-Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]  # weights (n,) -> loss, gradient (n,)
+Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]  #: weights (n,) -> loss, gradient (n,)
 
 _SUBSPACE = 64  # a stream of its own, beside those of streams.Purpose, which decide training
 _BLOCK = 1024  # equations computed at once: few enough to stay in a processor's cache
@@ -34,8 +34,8 @@ _BLOCK = 1024  # equations computed at once: few enough to stay in a processor's
 class Subspace(NamedTuple):
     """Directions and a box in them."""
 
-    A: np.ndarray  # (n, dimensions)
-    bound: np.ndarray  # (dimensions,), |y_i| <= bound_i
+    A: np.ndarray  #: (n, dimensions)
+    bound: np.ndarray  #: (dimensions,), |y_i| <= bound_i
 
 
 def subspace(x0: np.ndarray, dimensions: int = 10, eps: float = 1e-3, seed: int = 0) -> Subspace:

@@ -14,9 +14,9 @@ from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
 from grokking_core.weights import cosets, neighbours, number_line
 
-PAPER_STEP = 8  # of the line in figure 3 (right)
-KNOWS = 0.9  # accuracy of a network whose output rows are worth a look
-HALF = 0.5  # share of the variance that a few frequencies hold
+PAPER_STEP = 8  #: of the line in figure 3 (right)
+KNOWS = 0.9  #: accuracy of a network whose output rows are worth a look
+HALF = 0.5  #: share of the variance that a few frequencies hold
 _OF_TEST = ("agreement", "chance", "z", "p_corrected")
 _OF_RUN = ["operation", "weight_decay", "seed"]
 
@@ -44,8 +44,8 @@ class Structure(NamedTuple):
     """The output rows of a network's elements, tested."""
 
     record: Record
-    rows: np.ndarray  # (P, D); (0, 2) of a network that diverged
-    test: pd.DataFrame  # of `number_line.line_test` or `cosets.coset_test`, the best first
+    rows: np.ndarray  #: (P, D); (0, 2) of a network that diverged
+    test: pd.DataFrame  #: of `number_line.line_test` or `cosets.coset_test`, the best first
 
     @property
     def on_group(self) -> bool:

@@ -30,7 +30,7 @@ from grokking_book.sources.jobs import Job, Places, all_values, asks_for_runs, d
 from grokking_book.sources.notebooks import INJECTED, code_cells, provenance, tags, without_picture
 from grokking_book.sources.parameters import WrongUse
 
-REPORT_SECONDS = 15  # between two lines about the notebooks under way
+REPORT_SECONDS = 15  #: between two lines about the notebooks under way
 LOST_PORT = ("Address already in use", "Kernel died before replying to kernel_info")
 
 
@@ -39,11 +39,11 @@ class Row:
     """One line of the closing table."""
 
     name: str
-    state: str  # executed, FAILED, unchanged, kept, not executed
+    state: str  #: executed, FAILED, unchanged, kept, not executed
     seconds: float | None = None
-    read: int | None = None  # runs read from records
-    trained: int | None = None  # runs trained
-    missing: int | None = None  # runs without an answer
+    read: int | None = None  #: runs read from records
+    trained: int | None = None  #: runs trained
+    missing: int | None = None  #: runs without an answer
 
 
 def execute_stale(jobs: list[Job], places: Places, args: Settings, profile: str) -> list[Row]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # loading torch takes seconds, and most builds have no table 
 
     from grokking_core.runs.record import Record
 
-FOLDER = Path("static", "numbers")  # below the pages; Sphinx copies it to _static/numbers
+FOLDER = Path("static", "numbers")  #: below the pages; Sphinx copies it to _static/numbers
 TITLES = {
     "runs": "every run with its settings and milestones",
     "curves": "every evaluation of every run",

@@ -15,7 +15,7 @@ from grokking_book.make.settings import now
 from grokking_book.sources.jobs import Places
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-GRACE = 60  # seconds in which what was asked to end may write down what it has
+GRACE = 60  #: seconds in which what was asked to end may write down what it has
 
 _running: set[subprocess.Popen] = set()
 

@@ -18,10 +18,10 @@ from grokking_book.make import numbers, processes, settings, status
 from grokking_book.sources import notebooks
 from grokking_book.sources.jobs import Job, Places, digest
 
-NO_PAGES = {"profiles", "records"}  # folders of the book with nothing to show
+NO_PAGES = {"profiles", "records"}  #: folders of the book with nothing to show
 PAGES = {".md", ".ipynb"}
-# What the command of this name does, quicker: it looks more rarely for garbage among what is all kept, and
-# goes without a grammar of addresses that JupyterLab brings, which takes a second to load.
+#: What the command of this name does, quicker: it looks more rarely for garbage among what is all kept, and
+#: goes without a grammar of addresses that JupyterLab brings, which takes a second to load.
 JUPYTER_BOOK = """
 import gc, sys
 gc.set_threshold(200_000, 50, 100)
@@ -29,8 +29,8 @@ sys.modules["rfc3987_syntax"] = None
 from jupyter_book.cli.main import main
 main()
 """
-PICTURES = Path("pictures")  # of notebooks, for the pages that show them again
-STAMP = ".stamp"  # in the site, once it is complete: what it was made from
+PICTURES = Path("pictures")  #: of notebooks, for the pages that show them again
+STAMP = ".stamp"  #: in the site, once it is complete: what it was made from
 
 
 def stage(places: Places, jobs: Sequence[Job]) -> Path:

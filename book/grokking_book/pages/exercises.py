@@ -36,22 +36,22 @@ PROFILE = "laptop"
 class Finding(NamedTuple):
     """An answer in Markdown."""
 
-    lead: str  # what the lines are about
+    lead: str  #: what the lines are about
     lines: list[str]
-    missing: list[Run]  # that it would need, too
+    missing: list[Run]  #: that it would need, too
 
 
-Answer = Callable[[Plan, Store, float], Finding]  # plan, records, accuracy that counts as learned
+Answer = Callable[[Plan, Store, float], Finding]  #: plan, records, accuracy that counts as learned
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exercise:
     """One change of a figure, and a question about it."""
 
-    question: str  # Markdown
-    change: dict[str, Any]  # parameters of the notebook, laid over those of the laptop profile
+    question: str  #: Markdown
+    change: dict[str, Any]  #: parameters of the notebook, laid over those of the laptop profile
     answer: Answer
-    beside: bool = False  # whether the laptop profile's own figure is told first, for comparison
+    beside: bool = False  #: whether the laptop profile's own figure is told first, for comparison
 
     def command(self, notebook: str) -> str:
         """The command that makes the page of a notebook with the change."""

@@ -18,10 +18,11 @@ from grokking_core.runs import schedule
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
 
-MOST = 6  # numbers that are listed; more become a range
-NONE = "–"  # where a column says nothing of a run
+MOST = 6  #: numbers that are listed; more become a range
+NONE = "–"  #: where a column says nothing of a run
 
-RULES = {  # what None stands for
+#: What None stands for.
+RULES = {
     "split_seed": "the run's seed",
     "d_ff": "4 × d_model",
     "batch_size": "min(512, half of the training set, rounded up)",
@@ -185,10 +186,10 @@ class Setting(NamedTuple):
 
     what: str
     stated: str
-    source: str  # paper; code: only the authors' code shows it; ours: neither says
-    code: str = ""  # the authors' argument of the command line
-    field: str = ""  # of `Run`
-    here: str = ""  # what we do, where no field says it
+    source: str  #: paper; code: only the authors' code shows it; ours: neither says
+    code: str = ""  #: the authors' argument of the command line
+    field: str = ""  #: of `Run`
+    here: str = ""  #: what we do, where no field says it
 
 
 SETTINGS = (
@@ -279,15 +280,16 @@ def default(run: Run, field: str) -> str:
 class Name(NamedTuple):
     """One thing by its three names, a dash where it has none, and where ours is found."""
 
-    paper: str  # the paper's name, or what it is in words
-    code: str  # of the authors: an argument of the command line, or a column of their logs
+    paper: str  #: the paper's name, or what it is in words
+    code: str  #: of the authors: an argument of the command line, or a column of their logs
     ours: str
     where: str
 
 
 FIELD, KEY, CURVE = "field of Run", "key of data.OPERATIONS", "column of Record.curve"
-TWO = "of answer and end sign:"  # their logs average the losses of two tokens, and ask for both
-PAPERS = {  # the paper's names, where `Setting.what` has another
+TWO = "of answer and end sign:"  #: their logs average the losses of two tokens, and ask for both
+#: The paper's names, where `Setting.what` has another.
+PAPERS = {
     "training set": "training data fraction",
     "batch": "minibatch size",
     "betas": "β₁, β₂",

@@ -9,9 +9,10 @@ import pandas as pd
 
 from grokking_core.paper.claims import Kind
 
-MANY = 4  # fractions needed, to put them in a table
+MANY = 4  #: fractions needed, to put them in a table
 _ENTRY = re.compile(r"(.+?) (unknown|(?:above|at most) .+|[\d.]+ to .+)")  # of `evidence.brackets`
-COLOURS: dict[Kind, str] = {  # of the ground; the word on it is white
+#: Of the ground; the word on it is white.
+COLOURS: dict[Kind, str] = {
     "agrees": "#1a6e3c",
     "partly": "#8a5a00",
     "differs": "#a12a2a",

@@ -28,10 +28,10 @@ from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
 
-THRESHOLD = 0.99  # accuracy of a milestone
-PER_UNIT = 1000  # codes of an accuracy of 1
-LOWEST, PER_DECADE = 1e-9, 100  # losses: what is lower counts as this; codes of a factor of 10
-LIMIT = 800_000  # characters of all curves: the page stays below a megabyte
+THRESHOLD = 0.99  #: accuracy of a milestone
+PER_UNIT = 1000  #: codes of an accuracy of 1
+LOWEST, PER_DECADE = 1e-9, 100  #: losses: what is lower counts as this; codes of a factor of 10
+LIMIT = 800_000  #: characters of all curves: the page stays below a megabyte
 ACCURACIES = ("train_accuracy", "validation_accuracy")
 LOSSES = ("train_loss", "validation_loss")
 

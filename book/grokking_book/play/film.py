@@ -23,7 +23,7 @@ from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
 from grokking_core.weights import cosets, number_line, structure
 
-N_STRETCHES = 8  # of the circle, each with a colour
+N_STRETCHES = 8  #: of the circle, each with a colour
 SIDES = ("train", "validation")
 
 
@@ -33,9 +33,9 @@ class Order(NamedTuple):
     name: str
     functions: (
         np.ndarray
-    )  # (P, k), orthonormal, each with mean 0: what is constant on cosets, or the circle's
-    labels: np.ndarray  # (P,) which stretch or coset an element is in
-    line: np.ndarray | None  # (P,) the elements in their order on the circle
+    )  #: (P, k), orthonormal, each with mean 0: what is constant on cosets, or the circle's
+    labels: np.ndarray  #: (P,) which stretch or coset an element is in
+    line: np.ndarray | None  #: (P,) the elements in their order on the circle
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Film:
 
     run: Run
     order: Order
-    curve: pd.DataFrame  # of the last frame's record
-    steps: np.ndarray  # (F,) increasing
-    points: np.ndarray  # (F, P, 2)
-    share: np.ndarray  # (F,) of the rows' variance that the order explains
-    right: np.ndarray  # (F, N) bool, whether an equation is answered rightly
+    curve: pd.DataFrame  #: of the last frame's record
+    steps: np.ndarray  #: (F,) increasing
+    points: np.ndarray  #: (F, P, 2)
+    share: np.ndarray  #: (F,) of the rows' variance that the order explains
+    right: np.ndarray  #: (F, N) bool, whether an equation is answered rightly
 
     @property
     def chance(self) -> float:

@@ -21,9 +21,9 @@ from grokking_core import data
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 
-OPEN = -1  # in place of the letter of a hole
-UPDATES = 12  # whose batches a page shows, from the first on
-Cell = tuple[int, int]  # row, column
+OPEN = -1  #: in place of the letter of a hole
+UPDATES = 12  #: whose batches a page shows, from the first on
+Cell = tuple[int, int]  #: row, column
 
 
 class Step(NamedTuple):
@@ -32,13 +32,13 @@ class Step(NamedTuple):
     cell: Cell
     letter: int
     reason: str
-    because: tuple[Cell, ...]  # the cells that decide it, all known before
+    because: tuple[Cell, ...]  #: the cells that decide it, all known before
 
 
 # ---------------------------------------------------------------------------------------------------
 # Rules: each yields the holes of a table that a law decides at once
 
-Rule = Callable[[np.ndarray, str], Iterator[Step]]  # (known: (n, n) letters or OPEN, alphabet)
+Rule = Callable[[np.ndarray, str], Iterator[Step]]  #: (known: (n, n) letters or OPEN, alphabet)
 
 
 def mirrored(known: np.ndarray, names: str) -> Iterator[Step]:
@@ -201,18 +201,18 @@ class Equations(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     answer: np.ndarray
-    hidden: np.ndarray  # bool: the holes
+    hidden: np.ndarray  #: bool: the holes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Puzzle:
     """A run's table under letters."""
 
-    run: Run  # decides operation and holes
-    letters: str  # names of the elements, in an order that shows the table's pattern
-    elements: tuple[int, ...]  # what they name, as `data` numbers it
-    operation: str  # in words
-    pattern: str  # what one sees in that order, in words
+    run: Run  #: decides operation and holes
+    letters: str  #: names of the elements, in an order that shows the table's pattern
+    elements: tuple[int, ...]  #: what they name, as `data` numbers it
+    operation: str  #: in words
+    pattern: str  #: what one sees in that order, in words
 
     @property
     def names(self) -> str:

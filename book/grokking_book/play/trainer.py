@@ -23,8 +23,8 @@ from grokking_core.runs.record import LEARNED, Record
 from grokking_core.runs.run import Run
 from grokking_core.runs.words import percent
 
-# What can be set, in the order of the page: a title, and what is allowed. The script has its hands full above
-# these sizes, and below them there is nothing to see.
+#: What can be set, in the order of the page: a title, and what is allowed. The script has its hands full
+#: above these sizes, and below them there is nothing to see.
 FIELDS: dict[str, dict[str, Any]] = {
     "operation": {"title": "Operation", "options": ["x+y", "x-y", "x*y", "x/y"]},
     "p": {"title": "Modulus", "lowest": 11, "highest": 59, "multiple": 1},
@@ -35,8 +35,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "d_model": {"title": "Width", "lowest": 8, "highest": 128, "multiple": 8},
     "seed": {"title": "Seed", "lowest": 0, "highest": 999_999, "multiple": 1},
 }
-FIXED = {"architecture": "mlp", "n_layers": 1}  # what the script trains
-FURTHEST = 100_000  # the step to which an address may lead
+FIXED = {"architecture": "mlp", "n_layers": 1}  #: what the script trains
+FURTHEST = 100_000  #: the step to which an address may lead
 COLUMNS = ("step", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 NOTE = (
     "In a browser with scripts, a small network is trained here, by the reader: start it, and see accuracies"
@@ -122,8 +122,8 @@ def _check(run: Run) -> None:
 class Question(NamedTuple):
     """Something to try."""
 
-    text: str  # Markdown
-    names: Mapping[str, str]  # of the runs that `TRAINER_CHANGES` has for it, in words
+    text: str  #: Markdown
+    names: Mapping[str, str]  #: of the runs that `TRAINER_CHANGES` has for it, in words
 
 
 QUESTIONS: dict[str, Question] = {
@@ -188,7 +188,7 @@ def questions(records: Sequence[Record], default: Run, threshold: float = LEARNE
     return "\n\n".join(blocks)
 
 
-Groups = Mapping[str, tuple[Run, Sequence[Record]]]  # by name: a run, and the records of all its seeds
+Groups = Mapping[str, tuple[Run, Sequence[Record]]]  #: by name: a run, and the records of all its seeds
 
 
 def _block(number: int, question: Question, groups: Groups, threshold: float) -> str:

@@ -64,12 +64,12 @@ class Job:
 
     name: str
     source: Path
-    values: dict[str, Any]  # the parameters that differ from the notebook's own
-    output: Path  # the executed notebook
-    inputs: str  # hash of all that decides the output, but for what it reads
-    reads: tuple[Path, ...] = ()  # executed notebooks whose runs it reads: it comes after them
+    values: dict[str, Any]  #: the parameters that differ from the notebook's own
+    output: Path  #: the executed notebook
+    inputs: str  #: hash of all that decides the output, but for what it reads
+    reads: tuple[Path, ...] = ()  #: executed notebooks whose runs it reads: it comes after them
     profile: str = ""
-    changed: dict[str, Any] = field(default_factory=dict)  # the parameters that differ from the profile's
+    changed: dict[str, Any] = field(default_factory=dict)  #: the parameters that differ from the profile's
 
     @property
     def stamp(self) -> Path:

@@ -7,11 +7,11 @@ from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
-Notebook = dict[str, Any]  # as in the file
+Notebook = dict[str, Any]  #: as in the file
 Cell = dict[str, Any]
 
 PROVENANCE = "application/vnd.grokking.provenance+json"
-INJECTED = "injected-parameters"  # the tag of the cell that lays values over the notebook's own
+INJECTED = "injected-parameters"  #: the tag of the cell that lays values over the notebook's own
 
 
 def read(path: Path) -> Notebook:

@@ -9,7 +9,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-LONGEST = 200  # characters; what is longer ends after a word
+LONGEST = 200  #: characters; what is longer ends after a word
 
 
 def description(page: nodes.document) -> str:

@@ -20,10 +20,10 @@ from sphinx.application import Sphinx
 from sphinx.builders.html import StandaloneHTMLBuilder
 from sphinx.environment import BuildEnvironment
 
-# What the environment and its domains know of each page for the others.
+#: What the environment and its domains know of each page for the others.
 SHARED = ("titles", "longtitles", "tocs", "toctree_includes", "toc_secnumbers", "toc_fignumbers")
 DOMAINS = ("std", "py", "math", "index")
-FILES = ("images", "dlfiles")  # copied beside the pages
+FILES = ("images", "dlfiles")  #: copied beside the pages
 
 
 def shared(app: Sphinx, env: BuildEnvironment) -> str:

@@ -20,7 +20,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-UNDERLINE = re.compile(r"-{3,}$")  # of a section, such as Parameters
+UNDERLINE = re.compile(r"-{3,}$")  #: of a section, such as Parameters
 MARKUP = re.compile(r"(`[^`]+`)|([*|\\]|_\b)")
 
 

@@ -34,7 +34,7 @@ FIGURES = (
     figure_3,
     figure_6,
     figure_7,
-)  # each has entered its claims
+)  #: each has entered its claims
 CLAIMS: dict[str, Claim] = {f"C{i}": ENTERED[f"C{i}"] for i in range(1, len(ENTERED) + 1)}
 
 __all__ = ["CLAIMS", "KINDS", "Claim", "Kind", "Verdict", "read", "verdicts"]

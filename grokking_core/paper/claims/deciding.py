@@ -17,15 +17,15 @@ from grokking_core.runs.run import Run
 
 Kind = Literal["agrees", "partly", "differs", "not reached"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-ABOUT = 10**0.5  # factor that "about" allows either way: half an order of magnitude
-LATE = 10  # gap that is late generalization: an order of magnitude
-TOGETHER = 2  # gap up to which two curves move together
-CENTRE = 500_000  # of its figure 1 (centre), from memory
-PAIRS = 3  # of operations that are told apart, for an order of them
-ALPHA = 0.05  # largest corrected p of a structure
-LITTLE = 0.05  # change of accuracy that is little
-NETWORKS = 10  # for a correlation: half of the paper's
-MILLION = 1_000_000  # updates, of the paper's figure 1 (left)
+ABOUT = 10**0.5  #: factor that "about" allows either way: half an order of magnitude
+LATE = 10  #: gap that is late generalization: an order of magnitude
+TOGETHER = 2  #: gap up to which two curves move together
+CENTRE = 500_000  #: of its figure 1 (centre), from memory
+PAIRS = 3  #: of operations that are told apart, for an order of them
+ALPHA = 0.05  #: largest corrected p of a structure
+LITTLE = 0.05  #: change of accuracy that is little
+NETWORKS = 10  #: for a correlation: half of the paper's
+MILLION = 1_000_000  #: updates, of the paper's figure 1 (left)
 S5 = "s5:xy"
 
 
@@ -33,8 +33,8 @@ class Verdict(NamedTuple):
     """What records say of a claim."""
 
     kind: Kind
-    measured: str  # sentences of numbers, with n and 95 % intervals
-    n: int  # runs that decided
+    measured: str  #: sentences of numbers, with n and 95 % intervals
+    n: int  #: runs that decided
 
 
 Decide = Callable[..., Verdict]
@@ -45,8 +45,8 @@ class Claim:
     """One of the paper's claims."""
 
     id: str
-    where: str  # in the paper
-    says: str  # the paper, in our words
+    where: str  #: in the paper
+    says: str  #: the paper, in our words
     decide: Decide
 
     @property
@@ -60,7 +60,7 @@ class Claim:
         return f"figures/{self.experiments[0]}"
 
 
-ENTERED: dict[str, Claim] = {}  # by name, in no order
+ENTERED: dict[str, Claim] = {}  #: by name, in no order
 
 
 def claim(where: str, says: str) -> Callable[[Decide], Decide]:
