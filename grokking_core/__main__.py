@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 import grokking_core
-from grokking_core import sweep, training
+from grokking_core import devices, sweep
 from grokking_core.paper import experiments, export
 from grokking_core.paper.plans import Part, Plan, merged
 from grokking_core.records.store import KINDS, Store, finished_bytes
@@ -184,11 +184,11 @@ def _computed(part: Part, device: str | None) -> list[Run]:
     ValueError
         If they are all of them.
     """
-    device = device or training.default_device()
+    device = device or devices.default_device()
     missing = Plan((part,)).read().missing
-    lacking = {run for run in missing if run.precision not in training.precisions(device)}
+    lacking = {run for run in missing if run.precision not in devices.precisions(device)}
     if lacking == {*part.runs}:
-        training.check_precision(part.runs[0], torch.device(device))
+        devices.check_precision(part.runs[0], torch.device(device))
     if lacking:
         print(f"{len(lacking)} runs left out: {device} does not compute in their precision", flush=True)
     return [run for run in part.runs if run not in lacking]
@@ -213,7 +213,7 @@ def _status(records: Records) -> int:
 
 def status(args: argparse.Namespace) -> int:
     """Say what is on record, by experiment and profile, and what the files take."""
-    store, device = Store(), args.device or training.default_device()
+    store, device = Store(), args.device or devices.default_device()
     profiles = [args.profile] if args.profile else ["smoke", "laptop", "overnight", "paper"]
     lines = [["experiment", "profile", "runs", "recorded", "under way", "missing", "expected"]]
     bases = dict[str, None]()
@@ -240,7 +240,7 @@ def _progress(store: Store, plan: Plan, device: str) -> tuple[list[str], Estimat
     left = {
         run: max(1, steps - store.checkpoint_step(run))
         for run, steps in found.missing_steps.items()
-        if run.precision in training.precisions(device)
+        if run.precision in devices.precisions(device)
     }
     n_missing = len(found.missing)
     under_way = sum(store.checkpoint_step(run) > 0 for run in found.missing)
@@ -294,7 +294,7 @@ def clean(args: argparse.Namespace) -> int:
 
 def check(args: argparse.Namespace) -> int:
     """Say on what training would run here, and what is wrong where it is not a graphics card."""
-    lines = training.describe(torch.device(args.device or training.default_device()))
+    lines = devices.describe(torch.device(args.device or devices.default_device()))
     print("\n".join(f"{name:<13}{value}" for name, value in lines))
     print("`grokking status --profile NAME` says how long a profile takes here.")
     return DONE
@@ -305,7 +305,7 @@ def bench(args: argparse.Namespace) -> int:
     from grokking_core import bench
 
     text = bench.report(
-        args.device or training.default_device(),
+        args.device or devices.default_device(),
         args.precision,
         args.widths,
         args.rounds,

@@ -24,11 +24,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from grokking_core import data, model
+from grokking_core.devices import cards, limits
 from grokking_core.model import plain as plain_networks
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
-from grokking_core.training import cards, devices, plain
+from grokking_core.training import plain
 from grokking_core.training.ensemble import Ensemble, make_ensemble
 
 PAPER = Run(operation="x/y")
@@ -143,7 +144,7 @@ def engine_rate(run: Run, width: int, device: torch.device) -> Callable[[], floa
     steppers = [_stepper(ensembles[i::n_workers]) for i in range(min(n_workers, width))]
 
     def rate() -> float:
-        with devices.settings(device, run.precision):
+        with limits.settings(device, run.precision):
             return _rate(steppers, device)
 
     return rate
@@ -157,7 +158,7 @@ def _card_rate(runs: Sequence[Run], device: torch.device) -> float:
     MemoryError
         If not all of the runs fit into one ensemble.
     """
-    with devices.settings(device, runs[0].precision):
+    with limits.settings(device, runs[0].precision):
         e = make_ensemble(runs, len(runs), device, cards.path_of(device))
         try:
             if len(e.slots) < len(runs):
@@ -169,7 +170,7 @@ def _card_rate(runs: Sequence[Run], device: torch.device) -> float:
             return _rate([_stepper([e])], device)
         finally:
             e.close()
-            devices.give_back(device)
+            limits.give_back(device)
 
 
 def _stepper(ensembles: Sequence[Ensemble]) -> Callable[[], int]:
@@ -218,7 +219,7 @@ def _matmul_rate(
     workers = [worker() for _ in range(n_workers)]
 
     def rate() -> float:
-        with devices.settings(device, run.precision):
+        with limits.settings(device, run.precision):
             return _rate(workers, device)
 
     return rate
@@ -234,7 +235,7 @@ def _rate(steppers: Sequence[Callable[[], int]], device: torch.device) -> float:
         return done
 
     until = 0.0
-    with ThreadPoolExecutor(len(steppers), initializer=devices.begin_worker) as pool:
+    with ThreadPoolExecutor(len(steppers), initializer=limits.begin_worker) as pool:
         list(pool.map(lambda step: step(), steppers))
         _synchronize(device)
         started = time.perf_counter()
@@ -306,7 +307,7 @@ def report(
         If `rounds` or a width is below 1, or the device has not the precision.
     """
     on = torch.device(device)
-    devices.check_precision(replace(PAPER, precision=precision), on)
+    limits.check_precision(replace(PAPER, precision=precision), on)
     widths = widths or ([1, 16, 64, 128] if on.type == "cuda" else [1, 2, 4, 8])
     if rounds < 1 or min(widths) < 1:
         raise ValueError("--rounds and --widths must be at least 1")

@@ -1,7 +1,7 @@
-"""The paper: its figures as grids of runs, its claims and what decides them. No pictures.
+"""The paper: its figures as grids of runs, profiles, and what counts as evidence. No pictures.
 
-`plans` says what a figure asks of its runs, `experiments` has the figures and the profiles; `evidence` and
-`claims` need SciPy, and are imported by name.
+`plans` says what a figure asks of its runs, `experiments` has the figures and the profiles; `evidence`
+needs SciPy, and is imported by name.
 """
 
 from grokking_core.paper.experiments import (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from grokking_core import training
+from grokking_core import devices, training
 from grokking_core.model import networks
 from grokking_core.records.store import Store
 from grokking_core.runs import record as records
@@ -108,7 +108,7 @@ def measured(run: Run, device: str, seconds: float = 1.0) -> float:
     """Seconds an update of a run takes this device, with as many runs at a time as it trains best."""
     begun: list[float] = []
     row = (1000, *[0.0] * (len(records.COLUMNS) - 1))  # from here no evaluation is near
-    width = training.default_width(torch.device(device))
+    width = devices.default_width(torch.device(device))
     probes = [Trajectory(run, step=1000, rows=[row]) for _ in range(width)]
 
     def over() -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from grokking_core import training
+from grokking_core import devices, training
 from grokking_core.records import files
 from grokking_core.records.store import LOCK
 from grokking_core.runs.keys import key_of
@@ -39,7 +39,7 @@ class Options:
     @property
     def trains_on(self) -> str:
         """The device, where none is named the best one here."""
-        return self.device or training.default_device()
+        return self.device or devices.default_device()
 
 
 class Trainer:
@@ -75,7 +75,7 @@ class Trainer:
         """Raise, or warn, now of what would fail after training."""
         ends.prepare(self.question.keep)
         for run in self.reading.left.values():
-            training.check_precision(run, torch.device(self.device))
+            devices.check_precision(run, torch.device(self.device))
         self.writing.check()
 
     def compute(self, runs: Iterable[Run], stop: Stops) -> None:

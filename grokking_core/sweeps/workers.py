@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 
-from grokking_core import training
+from grokking_core import devices
 from grokking_core.records import files
 from grokking_core.records.store import Store
 from grokking_core.runs.keys import key_of
@@ -117,7 +117,7 @@ def chunked(runs: Sequence[Run], width: int | None, n_cards: int = 0) -> list[Se
 
     A card takes about as long for an update of few runs as for one of many, so it is not given crumbs.
     """
-    most = width or 4 * training.default_width(torch.device("cuda" if n_cards else training.default_device()))
+    most = width or 4 * devices.default_width(torch.device("cuda" if n_cards else devices.default_device()))
     size = max(1, min(most, math.ceil(len(runs) / (n_cards or 8))))
     return [runs[i : i + size] for i in range(0, len(runs), size)]
 
@@ -162,7 +162,7 @@ class Conductor:
         ends.prepare(self.reading.question.keep)
         device = self.options.trains_on
         for run in self.reading.left.values() if n_devices else ():
-            training.check_precision(run, torch.device(device))
+            devices.check_precision(run, torch.device(device))
         self.writing.check()
         if n_devices and self.options.progress and not self.reading.question.keep_checkpoints:
             estimate.announce(self.reading, device, n_devices)

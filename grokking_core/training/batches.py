@@ -10,16 +10,9 @@ from torch import Tensor
 
 from grokking_core.data import streams
 from grokking_core.data.streams import Purpose
+from grokking_core.devices.limits import epochs_ahead
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
-
-UPDATES_AHEAD = 64  #: for which batch orders are made at once
-EVALUATION_ROWS = 1024  #: equations of the table that are evaluated at once
-
-
-def epochs_ahead(run: Run) -> int:
-    """Epochs for which batch orders of a run are made at once."""
-    return -(-UPDATES_AHEAD // schedule.steps_per_epoch(run))
 
 
 class Tables:

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 
 import torch
 
+from grokking_core.devices import cards, limits
+from grokking_core.devices.launch import LostUpdateError, pays
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
-from grokking_core.training import cards, devices
 from grokking_core.training.ensemble import Ensemble, make_ensemble
-from grokking_core.training.launch import LostUpdateError, pays
 
 
 def _nothing(trajectory: object) -> None:
@@ -83,9 +83,9 @@ def train(
         return
     runs = [trajectory.run for trajectory in queue]
     for run in runs:
-        devices.check_precision(run, device)
+        limits.check_precision(run, device)
     cores, last_step = torch.get_num_threads(), schedule.last_step(steps)
-    width = devices.fitting_width(runs, device, width or devices.default_width(device))
+    width = limits.fitting_width(runs, device, width or limits.default_width(device))
     conductor = Conductor(
         make=_maker(runs, device, last_step),
         n_alone=0 if device.type == "cuda" else width,
@@ -96,7 +96,7 @@ def train(
         checkpoint_seconds=checkpoint_seconds,
         asked_to_stop=interrupted,
     )
-    with devices.settings(device, runs[0].precision), devices.current(device):
+    with limits.settings(device, runs[0].precision), limits.current(device):
         if device.type != "cuda":
             conductor.conduct(n_workers=cores, n_beside=0)
             return
@@ -105,7 +105,7 @@ def train(
             conductor.conduct(n_workers=1, n_beside=max(1, cores - 1))
         finally:
             conductor.close()
-            devices.give_back(device)
+            limits.give_back(device)
 
 
 def _maker(runs: Sequence[Run], device: torch.device, last_step: int) -> Callable[[int, int], Ensemble]:
@@ -163,8 +163,8 @@ class Conductor:
 
         What has ended is finished at once, by `n_beside` workers of their own, or if 0 by those who advance.
         """
-        workers = ThreadPoolExecutor(n_workers, initializer=devices.begin_worker)
-        beside = ThreadPoolExecutor(n_beside, initializer=devices.begin_worker) if n_beside else workers
+        workers = ThreadPoolExecutor(n_workers, initializer=limits.begin_worker)
+        beside = ThreadPoolExecutor(n_beside, initializer=limits.begin_worker) if n_beside else workers
         finishing = dict[Future[None], Trajectory]()
         cause = None
         try:
@@ -293,7 +293,7 @@ class Conductor:
         self.ensembles.remove(e)
         del self.written_at[id(e)]
         e.close()
-        devices.give_back(device)
+        limits.give_back(device)
         return self.make_one(width, trajectories)
 
     def _checkpoint(self, e: Ensemble) -> None:

@@ -19,13 +19,13 @@ from torch import Tensor
 from grokking_core import model
 from grokking_core.data import streams
 from grokking_core.data.streams import Purpose
+from grokking_core.devices import cards, launch, limits
+from grokking_core.devices.launch import Backend, LostUpdateError, Update
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
-from grokking_core.training import cards, devices, launch
 from grokking_core.training.batches import Tables
 from grokking_core.training.evaluation import Evaluator
-from grokking_core.training.launch import Backend, LostUpdateError, Update
 from grokking_core.training.optimizer import Optimizer
 
 MOMENTS = ("parameters", "first_moment", "second_moment")
@@ -53,7 +53,7 @@ def on_its_device(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(method)
     def there(self: Ensemble, *args: Any, **kwargs: Any) -> Any:
-        with devices.current(self.device):
+        with limits.current(self.device):
             return method(self, *args, **kwargs)
 
     return there
@@ -94,7 +94,7 @@ class Ensemble:
     ):
         if path not in launch.PATHS:
             raise ValueError(f"path={path!r} must be one of {', '.join(launch.PATHS)}")
-        run, dtype = runs[0], devices.DTYPES[runs[0].precision]
+        run, dtype = runs[0], limits.DTYPES[runs[0].precision]
         self.device, self.batch_size, self.path = device, run.effective_batch_size, path
         on_gpu = device.type == "cuda"
         self.backend = backend or (Backend() if on_gpu else Backend(capture=launch.capture_nothing))
@@ -338,7 +338,7 @@ def make_ensemble(
         if isinstance(made, Ensemble):
             return made
         # Out of the failed attempt, whose exception held what was too wide:
-        devices.give_back(device)
+        limits.give_back(device)
         if width == 1:
             raise MemoryError(f"one run does not fit into the memory of {device}: {made}")
         width //= 2

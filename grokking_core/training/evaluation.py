@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from grokking_core import model
+from grokking_core.devices.limits import EVALUATION_ROWS
 from grokking_core.model import tensor_ops
 from grokking_core.runs.run import Run
-from grokking_core.training.batches import EVALUATION_ROWS, Tables
+from grokking_core.training.batches import Tables
 
 #: (group, loss or accuracy) in the order of the curve
 ORDER = ((0, 0), (0, 1), (1, 0), (1, 1), (2, 1))

@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
+from grokking_core.devices import limits
+from grokking_core.devices.launch import Backend
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
-from grokking_core.training import devices, plain
+from grokking_core.training import plain
 from grokking_core.training.ensemble import Ensemble
-from grokking_core.training.launch import Backend
 
 SMALL: dict[str, Any] = {
     "operation": "x/y",
@@ -50,7 +51,7 @@ def check(device: torch.device, path: str, backend: Backend | None = None) -> No
     for kind in KINDS:
         check_small(device, path, backend, [Run(**SMALL, **kind, precision="fp64", seed=s) for s in range(4)])
     for precision in ("fp32", "tf32"):
-        if precision in devices.precisions(device):
+        if precision in limits.precisions(device):
             check_paper(device, path, backend, precision)
 
 
@@ -83,7 +84,7 @@ def check_paper(device: torch.device, path: str, backend: Backend | None, precis
         filled(device, path, backend, runs, 4),
         filled(torch.device("cpu"), "eager", None, [replace(run, precision="fp32") for run in runs], 4),
     ):
-        with devices.settings(e.device, precision if e.device == device else "fp32"):
+        with limits.settings(e.device, precision if e.device == device else "fp32"):
             e.update(PAPER_STEPS)
             e.evaluate(e.live)
         losses.append(torch.tensor([e.at(slot).rows[-1][1] for slot in e.live]))
@@ -111,7 +112,7 @@ def compare(what: str, ours: torch.Tensor, theirs: torch.Tensor | None, toleranc
 def main(arguments: Sequence[str]) -> int:
     """Check the device and the path that are named; the last line on standard error says what failed."""
     device, path = torch.device(arguments[0]), arguments[1]
-    with devices.settings(device, "fp32"), devices.current(device):
+    with limits.settings(device, "fp32"), limits.current(device):
         check(device, path)
     return 0
 

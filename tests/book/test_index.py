@@ -1,7 +1,8 @@
 import pandas as pd
 import pytest
 
-from grokking_core.paper import claims, experiments
+from grokking_core import claims
+from grokking_core.paper import experiments
 from grokking_core.paper.plans import Plan
 from grokking_core.runs.record import COLUMNS, Record
 from grokking_core.runs.records import Records

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from grokking_book.pages import verdicts
+from grokking_core.claims import CLAIMS, KINDS
 from grokking_core.measures import Needed
 from grokking_core.paper import evidence
-from grokking_core.paper.claims import CLAIMS, KINDS
 
 
 @pytest.fixture

@@ -19,12 +19,13 @@ import torch
 from grokking_core import Run, data, training
 from grokking_core.data import streams
 from grokking_core.data.streams import Purpose
+from grokking_core.devices import limits
+from grokking_core.devices.limits import EVALUATION_ROWS
 from grokking_core.model import plain as model
 from grokking_core.runs import schedule
 from grokking_core.runs.trajectory import Trajectory
-from grokking_core.training import conductor, devices
+from grokking_core.training import conductor
 from grokking_core.training import plain as train
-from grokking_core.training.batches import EVALUATION_ROWS
 from grokking_core.training.conductor import Listener
 from grokking_core.training.ensemble import Ensemble, group_key
 
@@ -735,7 +736,7 @@ def test_memory_of_a_run_that_has_ended_is_free_for_the_next(monkeypatch):
 
 
 def test_memory_that_is_too_small_for_one_run_says_what_is_needed(monkeypatch):
-    monkeypatch.setattr(devices, "free_bytes", lambda device: 3 * 2**20)
+    monkeypatch.setattr(limits, "free_bytes", lambda device: 3 * 2**20)
     match = r"Run\(operation='x\+y'.* needs about [\d,]+ MiB; cpu has 3 MiB free"
     with pytest.raises(MemoryError, match=match):
         follow([Run(operation="x+y")], 10)
@@ -743,22 +744,22 @@ def test_memory_that_is_too_small_for_one_run_says_what_is_needed(monkeypatch):
 
 def test_width_fits_into_free_memory(monkeypatch):
     run = Run(**BASE)
-    monkeypatch.setattr(devices, "free_bytes", lambda device: 4 * devices.bytes_per_run(run))
-    assert devices.fitting_width([run] * 10, CPU, 10) == 3  # a tenth stays free
-    assert devices.fitting_width([run] * 10, CPU, 2) == 2
-    assert devices.fitting_width([run] * 2, CPU, 10) == 2
-    monkeypatch.setattr(devices, "free_bytes", lambda device: devices.bytes_per_run(run))
-    assert devices.fitting_width([run] * 10, CPU, 10) == 1
+    monkeypatch.setattr(limits, "free_bytes", lambda device: 4 * limits.bytes_per_run(run))
+    assert limits.fitting_width([run] * 10, CPU, 10) == 3  # a tenth stays free
+    assert limits.fitting_width([run] * 10, CPU, 2) == 2
+    assert limits.fitting_width([run] * 2, CPU, 10) == 2
+    monkeypatch.setattr(limits, "free_bytes", lambda device: limits.bytes_per_run(run))
+    assert limits.fitting_width([run] * 10, CPU, 10) == 1
 
 
 @pytest.mark.parametrize("more", [{"d_model": 256}, {"n_layers": 3}, {"precision": "fp64"}, {"p": 113}])
 def test_memory_of_a_run_grows_with_its_size(more):
     run = Run(operation="x+y")
-    assert devices.bytes_per_run(dataclasses.replace(run, **more)) > devices.bytes_per_run(run)
+    assert limits.bytes_per_run(dataclasses.replace(run, **more)) > limits.bytes_per_run(run)
 
 
 def test_free_memory_of_this_machine_is_a_number():
-    assert devices.free_bytes(CPU) > 2**20
+    assert limits.free_bytes(CPU) > 2**20
 
 
 def test_tf32_is_refused_on_the_cpu():
@@ -778,14 +779,14 @@ def test_workers_make_their_products_alone():
     """The threads of an operation are not passed on to a new thread, which would start some of its own."""
     code = (
         "import os, torch; from concurrent.futures import ThreadPoolExecutor\n"
-        "from grokking_core.training import devices\n"
+        "from grokking_core.devices import limits\n"
         "def started():\n"
         "    before = os.listdir('/proc/self/task')\n"
         "    torch.ones(1024, 1024) @ torch.ones(1024, 1024)\n"
         "    return len(os.listdir('/proc/self/task')) - len(before)\n"
         "torch.set_num_threads(2)\n"
-        "with devices.settings(torch.device('cpu'), 'fp32'):\n"
-        "    with ThreadPoolExecutor(1, initializer=devices.begin_worker) as pool:\n"
+        "with limits.settings(torch.device('cpu'), 'fp32'):\n"
+        "    with ThreadPoolExecutor(1, initializer=limits.begin_worker) as pool:\n"
         "        print(pool.submit(started).result())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from grokking_core.devices import default_device
 from grokking_core.paper.experiments import plan
 from grokking_core.records.store import Store
 from grokking_core.runs.run import Run
 from grokking_core.sweeps import estimate
-from grokking_core.training import default_device
 
 
 def cost(profile: str, names: Sequence[str]) -> str:

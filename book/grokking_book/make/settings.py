@@ -113,7 +113,7 @@ def default_profile(places: Places, trains: bool) -> str:
 
 def has_card() -> bool:
     """Return whether a sweep that names no device would train on a graphics card; say why one is not used."""
-    from grokking_core.training import usable_device  # imports PyTorch
+    from grokking_core.devices import usable_device  # imports PyTorch
 
     device, reason = usable_device()
     if device != "cuda" and reason:

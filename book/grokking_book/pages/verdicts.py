@@ -7,7 +7,7 @@ import re
 
 import pandas as pd
 
-from grokking_core.paper.claims import Kind
+from grokking_core.claims import Kind
 
 MANY = 4  #: fractions needed, to put them in a table
 _ENTRY = re.compile(r"(.+?) (unknown|(?:above|at most) .+|[\d.]+ to .+)")  # of `evidence.brackets`

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 from grokking_core import data, measures
-from grokking_core.paper import evidence
-from grokking_core.paper.claims.deciding import (
+from grokking_core.claims.deciding import (
     NETWORKS,
     S5,
     Verdict,
     claim,
     verdict,
 )
+from grokking_core.paper import evidence
 from grokking_core.paper.evidence import BUDGET
 from grokking_core.runs import words
 from grokking_core.runs.record import LEARNED

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from grokking_core import measures
-from grokking_core.paper import evidence
-from grokking_core.paper.claims.deciding import (
+from grokking_core.claims.deciding import (
     CENTRE,
     S5,
     TOGETHER,
@@ -16,6 +15,7 @@ from grokking_core.paper.claims.deciding import (
     kind_of,
     verdict,
 )
+from grokking_core.paper import evidence
 from grokking_core.paper.evidence import UNKNOWN
 from grokking_core.runs import words
 from grokking_core.runs.record import LEARNED

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from grokking_core.paper import claims
-from grokking_core.paper.claims import CLAIMS, KINDS, Verdict
+from grokking_core import claims
+from grokking_core.claims import CLAIMS, KINDS, Verdict
 from grokking_core.paper.experiments import EXPERIMENTS, VARIANTS
 from grokking_core.runs.record import COLUMNS, Record
 from grokking_core.runs.records import Records

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import torch
 
+from grokking_core.devices import limits
+from grokking_core.devices.launch import PATHS
 from grokking_core.records.store import default_folder
 from grokking_core.runs.record import source_hash
 from grokking_core.runs.run import Run
-from grokking_core.training import devices
-from grokking_core.training.launch import PATHS
 
 LIMIT_SECONDS = 600.0  #: for the self-check of a path; compiling takes most of them
 DRIVER = Path("/proc/driver/nvidia/version")
@@ -113,11 +113,11 @@ def describe(device: torch.device) -> list[tuple[str, str]]:
         lines += [("updates", path or f"none: {reason}")]
     elif reason := usable_device().reason:
         lines.append(("no card", reason))
-    free, needed = devices.free_bytes(device), devices.bytes_per_run(run)
-    width = min(devices.default_width(device), int(0.9 * free / needed))
+    free, needed = limits.free_bytes(device), limits.bytes_per_run(run)
+    width = min(limits.default_width(device), int(0.9 * free / needed))
     lines.append(("free memory", f"{free / 2**30:.1f} GiB"))
     lines.append(("at once", f"{width} networks of the paper's, {needed / 2**20:.0f} MiB each at most"))
-    return [*lines, ("precisions", ", ".join(devices.precisions(device)))]
+    return [*lines, ("precisions", ", ".join(limits.precisions(device)))]
 
 
 @lru_cache

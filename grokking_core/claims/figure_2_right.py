@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from grokking_core import data, measures
-from grokking_core.measures import Needed
-from grokking_core.paper import evidence
-from grokking_core.paper.claims.deciding import (
+from grokking_core.claims.deciding import (
     PAIRS,
     Verdict,
     claim,
     in_order,
     verdict,
 )
+from grokking_core.measures import Needed
+from grokking_core.paper import evidence
 from grokking_core.paper.evidence import BUDGET, UNKNOWN
 from grokking_core.runs import words
 from grokking_core.runs.record import LEARNED

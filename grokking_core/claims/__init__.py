@@ -13,8 +13,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from grokking_core.paper import experiments
-from grokking_core.paper.claims import (
+from grokking_core.claims import (
     figure_1_centre,
     figure_1_left,
     figure_2_left,
@@ -23,7 +22,8 @@ from grokking_core.paper.claims import (
     figure_6,
     figure_7,
 )
-from grokking_core.paper.claims.deciding import ENTERED, KINDS, Claim, Kind, Verdict
+from grokking_core.claims.deciding import ENTERED, KINDS, Claim, Kind, Verdict
+from grokking_core.paper import experiments
 from grokking_core.runs.records import Records
 
 FIGURES = (

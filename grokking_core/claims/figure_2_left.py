@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from grokking_core.paper import evidence, experiments
-from grokking_core.paper.claims.deciding import (
+from grokking_core.claims.deciding import (
     S5,
     Verdict,
     claim,
@@ -15,6 +14,7 @@ from grokking_core.paper.claims.deciding import (
     names,
     verdict,
 )
+from grokking_core.paper import evidence, experiments
 from grokking_core.paper.evidence import BUDGET, UNKNOWN
 from grokking_core.runs.records import Records
 

@@ -9,8 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from grokking_core.devices.launch import Backend
 from grokking_core.training.ensemble import Ensemble
-from grokking_core.training.launch import Backend
 
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "item", "equal", "masked_select", "_unique2")
 

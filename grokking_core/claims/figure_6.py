@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from grokking_core import measures
-from grokking_core.paper import evidence
-from grokking_core.paper.claims.deciding import (
+from grokking_core.claims.deciding import (
     LITTLE,
     S5,
     Verdict,
@@ -12,6 +11,7 @@ from grokking_core.paper.claims.deciding import (
     kind_of,
     verdict,
 )
+from grokking_core.paper import evidence
 from grokking_core.paper.evidence import BUDGET
 from grokking_core.runs.record import LEARNED
 from grokking_core.runs.records import Records

@@ -14,8 +14,9 @@ import torch
 from grokking_core import model
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
-from grokking_core.training.batches import EVALUATION_ROWS, epochs_ahead
 
+UPDATES_AHEAD = 64  #: for which batch orders are made at once
+EVALUATION_ROWS = 1024  #: equations of the table that are evaluated at once
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp64": torch.float64}
 
 
@@ -31,6 +32,11 @@ def check_precision(run: Run, device: torch.device) -> None:
     if run.precision not in precisions(device):
         needs = "only on CUDA from compute capability 8.0 on"
         raise ValueError(f"precision='tf32' is not to be had on device={str(device)!r}, {needs}; use 'fp32'")
+
+
+def epochs_ahead(run: Run) -> int:
+    """Epochs for which batch orders of a run are made at once."""
+    return -(-UPDATES_AHEAD // schedule.steps_per_epoch(run))
 
 
 def default_width(device: torch.device) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from grokking_core import measures
-from grokking_core.paper.claims.deciding import (
+from grokking_core.claims.deciding import (
     ALPHA,
     S5,
     Verdict,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from grokking_core import measures
-from grokking_core.paper import evidence
-from grokking_core.paper.claims.deciding import (
+from grokking_core.claims.deciding import (
     ABOUT,
     LATE,
     MILLION,
@@ -15,6 +14,7 @@ from grokking_core.paper.claims.deciding import (
     is_about,
     verdict,
 )
+from grokking_core.paper import evidence
 from grokking_core.paper.evidence import BUDGET
 from grokking_core.runs import words
 from grokking_core.runs.record import LEARNED

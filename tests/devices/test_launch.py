@@ -15,13 +15,14 @@ import torch
 from graphs import CARD, capture, one_hot_take_backward
 
 from grokking_core import Run
+from grokking_core.devices import cards, launch, limits
+from grokking_core.devices.launch import Backend, LostUpdateError
 from grokking_core.model import tensor_ops
 from grokking_core.runs.trajectory import Trajectory
-from grokking_core.training import cards, conductor, devices, launch, selfcheck
+from grokking_core.training import conductor, selfcheck
 from grokking_core.training import ensemble as ensembles
 from grokking_core.training.batches import Tables
 from grokking_core.training.ensemble import Ensemble, make_ensemble
-from grokking_core.training.launch import Backend, LostUpdateError
 from grokking_core.training.optimizer import Optimizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -214,7 +215,7 @@ def follow(runs, backend, kept, ended, steps=20, width=None, path="graph"):
         conducting.conduct(n_workers=1, n_beside=1)
     finally:
         conducting.close()
-        devices.give_back(torch.device("cuda"))  # as on a card
+        limits.give_back(torch.device("cuda"))  # as on a card
     return widths
 
 
@@ -659,13 +660,13 @@ def test_card_older_than_torch_is_not_used(card):
 
 def test_description_names_what_decides_and_what_is_wrong(card, monkeypatch):
     """With a card that is used, and on a machine whose card is not."""
-    monkeypatch.setattr(devices, "free_bytes", lambda device: 8 * 2**30)
+    monkeypatch.setattr(limits, "free_bytes", lambda device: 8 * 2**30)
     monkeypatch.setattr(cards, "listed_card", lambda: None)
     monkeypatch.setattr(cards, "driver", lambda: "580.65.06")
     lines = dict(cards.describe(torch.device("cuda")))
     assert (lines["card"], lines["driver"], lines["updates"]) == ("NVIDIA H100", "580.65.06", "compiled")
     assert (lines["free memory"], lines["precisions"]) == ("8.0 GiB", "fp32, tf32, fp64")
-    width = int(0.9 * 8 * 2**30 / devices.bytes_per_run(Run(operation="x/y")))
+    width = int(0.9 * 8 * 2**30 / limits.bytes_per_run(Run(operation="x/y")))
     assert lines["at once"].startswith(f"{width} networks of the paper's, ")
     card.passes = set()
     cards.check_paths.cache_clear()
@@ -680,7 +681,7 @@ def test_description_names_what_decides_and_what_is_wrong(card, monkeypatch):
 @pytest.mark.parametrize(("capability", "has"), [((9, 0), True), ((8, 0), True), ((7, 5), False)])
 def test_tf32_is_for_cards_that_have_it(card, capability, has):
     card.capability = capability
-    assert ("tf32" in devices.precisions("cuda")) == has
+    assert ("tf32" in limits.precisions("cuda")) == has
 
 
 def test_work_of_a_card_is_done_with_it_as_the_current_one(monkeypatch):
@@ -697,7 +698,7 @@ def test_work_of_a_card_is_done_with_it_as_the_current_one(monkeypatch):
         def __exit__(self, *_):
             current.pop()
 
-    monkeypatch.setattr(devices, "current", Current)
+    monkeypatch.setattr(limits, "current", Current)
     run = Run(**BASE)
     e = Ensemble([run], 1, CPU, loops=False)
     monkeypatch.setattr(
@@ -725,4 +726,4 @@ def test_memory_that_the_process_holds_and_does_not_use_is_free(monkeypatch):
     for name, n_bytes in {"memory_reserved": 70, "memory_allocated": 30}.items():
         monkeypatch.setattr(torch.cuda, name, lambda device, n_bytes=n_bytes: n_bytes)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 100))
-    assert devices.free_bytes(torch.device("cuda")) == 45
+    assert limits.free_bytes(torch.device("cuda")) == 45
