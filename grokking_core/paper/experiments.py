@@ -6,7 +6,7 @@ The notebook, the command line and the tests ask the same function. Grids of fra
 
 from __future__ import annotations
 
-from collections import Counter, abc
+from collections import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import lru_cache, wraps
@@ -14,15 +14,14 @@ from inspect import Parameter as Argument
 from inspect import signature
 from itertools import product
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, get_args, get_origin, get_type_hints
+from typing import Any, Unpack, get_args, get_origin, get_type_hints
 
 from grokking_core.paper import profiles
+from grokking_core.paper.grids import Fractions, Rated, Shared, Task, by_fraction, grid
 from grokking_core.paper.plans import Part, Plan
 from grokking_core.paper.profiles import Parameter, Refused
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
-
-Fractions = Sequence[float]  #: shares of the table, in (0, 1)
 
 VARIANTS: dict[str, dict[str, Any]] = {  # of Figure 2 (left); no decay unless named
     "full batch, Adam": {"optimizer": "adam", "weight_decay": 0.0, "batch_size": "full"},
@@ -37,47 +36,6 @@ VARIANTS: dict[str, dict[str, Any]] = {  # of Figure 2 (left); no decay unless n
     "Adam, lr 3e-4": {"optimizer": "adam", "weight_decay": 0.0, "lr": 3e-4},
     "Adam, lr 3e-3": {"optimizer": "adam", "weight_decay": 0.0, "lr": 3e-3},
 }  # fmt: skip
-
-
-class Task(TypedDict, total=False):
-    """What every figure lets one set of its runs: fields of `Run`, and their defaults there."""
-
-    p: int
-    n: int
-    d_model: int
-    n_heads: int
-
-
-class Rated(Task, total=False):
-    """The same with a learning rate, where the figure has no rates of its own."""
-
-    lr: float
-
-
-class Shared(Rated, total=False):
-    """The same with a precision, where the figure has no precisions of its own."""
-
-    precision: str
-
-
-def grid(*settings: Mapping[str, Any], seeds: Sequence[int], **common: Any) -> tuple[Run, ...]:
-    """Runs of each setting with each seed; a setting goes over what is common.
-
-    Raises
-    ------
-    ValueError
-        If a run is asked for twice, as it is where a seed or a fraction is named twice.
-    """
-    runs = tuple(Run(**{**common, **setting}, seed=seed) for setting, seed in product(settings, seeds))
-    if len(set(runs)) < len(runs):
-        raise ValueError(f"{Counter(runs).most_common(1)[0][0]} is asked for twice; name each value once")
-    return runs
-
-
-def by_fraction(**fractions_of: Any) -> list[dict[str, Any]]:
-    """A setting for each value of a field and each of its fractions: {"operation": {"x+y": (0.3, 0.4)}}."""
-    ((name, of),) = fractions_of.items()
-    return [{name: value, "train_fraction": f} for value, shares in of.items() for f in shares]
 
 
 def fig1_grokking_curves(
