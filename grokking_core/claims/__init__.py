@@ -9,7 +9,7 @@ counts as learned and as a fraction needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 
@@ -40,22 +40,24 @@ CLAIMS: dict[str, Claim] = {f"C{i}": ENTERED[f"C{i}"] for i in range(1, len(ENTE
 __all__ = ["CLAIMS", "KINDS", "Claim", "Kind", "Verdict", "read", "verdicts"]
 
 
-def read(profile: str | None = None) -> dict[str, Records]:
+def read(profile: str | None = None, among: Collection[Claim] = CLAIMS.values()) -> dict[str, Records]:
     """What is on record of every experiment that decides a claim, in a profile; nothing is trained."""
-    names = dict.fromkeys(name for claim in CLAIMS.values() for name in claim.experiments)
+    names = dict.fromkeys(name for claim in among for name in claim.experiments)
     return {name: experiments.plan(name, profile).read() for name in names}
 
 
-def verdicts(evidence: Mapping[str, Records]) -> pd.DataFrame:
+def verdicts(evidence: Mapping[str, Records], among: Collection[Claim] = CLAIMS.values()) -> pd.DataFrame:
     """One row a claim: id, where, claim, verdict, measured, n, page, decided by.
 
     Parameters
     ----------
     evidence : mapping from str to Records
         By experiment, as `read` gives it.
+    among : collection of Claim
+        By default the paper's.
     """
     rows = []
-    for claim in CLAIMS.values():
+    for claim in among:
         found = claim.decide(*(evidence[name] for name in claim.experiments))
         row = {"id": claim.id, "where": claim.where, "claim": claim.says, "verdict": found.kind}
         row |= {"measured": found.measured, "n": found.n, "page": claim.page}

@@ -35,6 +35,16 @@ def own(records: Records, operation: str) -> Records:
     return papers if papers.runs else records
 
 
+def distinct(parts: Iterable[Records]) -> Records:
+    """The records of several experiments, each run once, followed as far as any of them follows it."""
+    whole, longest = Records.joined(parts), dict[Run, Record]()
+    for record in whole:
+        longest[record.run] = max(longest.get(record.run, record), record, key=lambda each: each.last_step)
+    found = Records(longest.values(), asked=whole.asked)
+    found.missing = [run for run in whole.missing if run not in longest]
+    return found
+
+
 # -------------------------------------------------------------------------------------------------
 # How far they came
 

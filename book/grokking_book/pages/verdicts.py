@@ -20,13 +20,13 @@ COLOURS: dict[Kind, str] = {
 }
 
 
-def to_html(table: pd.DataFrame, code_page: str = "claims_code.html") -> str:
+def to_html(table: pd.DataFrame, code_page: str = "claims_code.html", says: str = "the paper says") -> str:
     """`verdicts` as a table for the book: the verdict by colour and word, links to figure and rule.
 
     Links are relative to the book's folder; that to the rule goes to an anchor, such as decides-c7, of
-    `code_page`.
+    `code_page`; `says` is the head of the column with the claims.
     """
-    head = "".join(f"<th>{name}</th>" for name in ("claim", "the paper says", "measured", "n"))
+    head = "".join(f"<th>{name}</th>" for name in ("claim", says, "measured", "n"))
     badge = "color: white; padding: 0.1em 0.5em; white-space: nowrap; background: "
     style = "text-align: left; vertical-align: top; padding: 0.5em; border-top: 1px solid #8888"
     rows = []

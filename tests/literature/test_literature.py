@@ -1,0 +1,165 @@
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from made_up import records, seeds
+
+from grokking_core import literature
+from grokking_core.claims import KINDS, Verdict
+from grokking_core.literature import LEDGER
+from grokking_core.paper.experiments import EXPERIMENTS, VARIANTS
+from grokking_core.runs.records import Records
+from grokking_core.runs.run import Run
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = {row.decide.__name__: row for row in LEDGER.values()}
+
+
+class Case(NamedTuple):
+    kind: str
+    n: int
+    found: str  # part of what is measured
+    records: Callable[[], Records | tuple[Records, ...]]
+
+
+def shares(gaps, **fields):
+    """Runs of x+y that learn so many times later than they fit, by share of the table; None: never."""
+    return records(
+        *(seeds(300, gap and int(300 * gap), train_fraction=f, **fields) for f, gap in gaps.items())
+    )
+
+
+CASES = {
+    "share_decides_the_wait": [
+        Case("agrees", 9, "more: 1.5 [1.5", lambda: (shares({0.2: None, 0.3: 20, 0.7: 1.5}), records())),
+        Case("agrees", 9, "With 30 %: 20 ", lambda: (shares({0.7: 1.5}), shares({0.2: None, 0.3: 20}))),
+        Case("partly", 6, "of 0 runs learned", lambda: (shares({0.3: 5, 0.7: 1.5}), records())),
+        Case("partly", 9, "3 of 3 runs", lambda: (shares({0.2: 40, 0.3: 20, 0.7: 1.5}), records())),
+        Case("differs", 9, "more: 5 ", lambda: (shares({0.2: 6, 0.3: 5, 0.7: 5}), records())),
+        Case("not reached", 3, "more: 1.5 [1.5", lambda: (shares({0.7: 1.5}), records())),
+        Case(
+            "not reached", 0, "Not asked for",
+            lambda: (records(), shares({0.3: 20, 0.7: 1.5}, **VARIANTS["Adam, lr 3e-4"])),
+        ),
+        Case("not reached", 0, "Not asked for", lambda: (records(), shares({0.3: 20, 0.7: 1.5}, p=96))),
+    ],
+}  # fmt: skip
+PARAMETERS = [
+    pytest.param(name, case, id=f"{name}-{case.kind}-{i}")
+    for name, cases in CASES.items()
+    for i, case in enumerate(cases)
+]
+FIRST = [parameter for parameter in PARAMETERS if parameter.id.endswith("-0")]
+
+
+def decided(name, case):
+    """The verdict on the case's records, one argument for each experiment."""
+    found = case.records()
+    return ROWS[name].decide(*(found if isinstance(found, tuple) else (found,)))
+
+
+@pytest.mark.parametrize(("name", "case"), PARAMETERS)
+def test_row_is_decided_by_its_rule(name, case):
+    found = decided(name, case)
+    assert found.kind == case.kind, found.measured
+    assert found.n == case.n, found.measured
+    assert case.found in found.measured
+
+
+def test_every_row_can_agree_differ_and_stay_open():
+    assert list(CASES) == list(ROWS)
+    for name, cases in CASES.items():
+        assert {"agrees", "differs", "not reached"} <= {case.kind for case in cases}, name
+
+
+@pytest.mark.parametrize(("name", "case"), FIRST)
+def test_verdict_does_not_depend_on_the_order_of_records(name, case):
+    found = case.records()
+    there = found if isinstance(found, tuple) else (found,)
+    back = [records(part[::-1], missing=part.missing[::-1]) for part in there]
+    first, second = (ROWS[name].decide(*parts) for parts in (there, back))
+    assert (first.kind, first.n) == (second.kind, second.n)
+
+
+@pytest.mark.parametrize(("name", "case"), FIRST)
+def test_missing_runs_decide_nothing(name, case):
+    found = case.records()
+    parts = [records(missing=part.runs) for part in (found if isinstance(found, tuple) else (found,))]
+    verdict = ROWS[name].decide(*parts)
+    assert (verdict.kind, verdict.n) == ("not reached", 0)
+    assert re.fullmatch(r"None of \d+ runs is on record.", verdict.measured)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_was_not_asked_for_is_said(name):
+    empty = [records() for _ in ROWS[name].experiments]
+    assert ROWS[name].decide(*empty) == Verdict("not reached", "Not asked for.", 0)
+
+
+def test_a_verdict_has_our_setting_and_what_is_missing():
+    asked = shares({0.3: 20, 0.7: 1.5}, d_model=64)
+    asked.missing = [Run(operation="x+y", train_fraction=0.8, d_model=32)]
+    told = ROWS["share_decides_the_wait"].decide(asked, records()).measured
+    setting = "Ours: x+y mod 97, 30 to 80 % of the table; 2-layer transformer, width 32 to 64; seeds 0 to 2."
+    assert told.endswith(f"{setting} Missing: 1 of 7 runs.")
+
+
+def test_run_of_two_experiments_counts_once_as_far_as_it_was_followed():
+    short = shares({0.3: None, 0.7: 1.5})
+    long = shares({0.3: 20})
+    found = ROWS["share_decides_the_wait"].decide(short, long)
+    assert (found.kind, found.n) == ("partly", 6)
+    assert "With 30 %: 20 " in found.measured
+
+
+# All of them
+
+
+def test_rows_are_numbered_and_decided_by_experiments():
+    assert list(LEDGER) == [f"F{i}" for i in range(1, len(LEDGER) + 1)]
+    assert len(ROWS) == len(LEDGER)
+    for name, row in LEDGER.items():
+        assert row.id == name
+        assert set(row.experiments) <= set(EXPERIMENTS)
+        assert row in literature.of_page(row.experiments[0]).values()
+        assert row.where
+        assert row.setting
+        rule = row.decide.__doc__ or ""
+        assert rule.startswith("Decided by ")
+        assert {kind for kind in KINDS if f"{kind}:" in rule} >= {"agrees", "differs", "not reached"}
+
+
+def test_nothing_on_record_decides_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("GROKKING_RECORDS", str(tmp_path / "own"))
+    monkeypatch.setenv("GROKKING_SHIPPED", str(tmp_path / "shipped"))
+    found = literature.read("smoke")
+    assert set(found) == {name for row in LEDGER.values() for name in row.experiments}
+    table = literature.verdicts(found)
+    assert list(table["id"]) == list(LEDGER)
+    assert set(table["verdict"]) == {"not reached"}
+    assert table["setting"].tolist() == [row.setting for row in LEDGER.values()]
+
+
+# The page of rules
+
+
+PAGE = (ROOT / "book" / "literature_code.md").read_text()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_page_shows_the_function_that_decides(name):
+    section = PAGE.partition(f"\n(decides-{name})=\n## ")[2].partition("\n(decides-")[0]
+    path = Path(ROWS[name].decide.__code__.co_filename)
+    assert f"literature/{path.name}\n:pyobject: {name}\n```" in section
+
+
+def test_page_names_files_from_where_pages_are_staged():
+    staged = ROOT / "build" / "book"
+    for path, options in re.findall(r"```{literalinclude} (\S+)\n((?::.+\n)+)```", PAGE):
+        source = Path(os.path.normpath(staged / path)).read_text()
+        for option, value in re.findall(r":(\S+): (.+)\n", options):
+            assert (f"def {value}(" if option == "pyobject" else f"\n{value}") in source
+    assert len(re.findall(r"\(decides-\w+\)=", PAGE)) == len(LEDGER)
