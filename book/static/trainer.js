@@ -1,40 +1,17 @@
 // Train one yourself: a run of the package, trained in the reader's browser, in a worker so that the page stays
-// free. `trainer_core.js` is the run, this is the page: settings, buttons, pictures, the address.
+// free. `trainer_core.js` is the run, `trainer_pictures.js` what is drawn of it, this is the page: settings,
+// buttons, the address. A button answers at once, and the worker's next state says what came of it.
 //
 // What is set and how far it was trained is kept in the address, so that a link leads back to it.
 (() => {
   "use strict";
-  const SVG = "http://www.w3.org/2000/svg";
-  const INK = "#333333"; // the panels are white in both themes, as the figures are
-  const GRID = "#dddddd";
   const SLICE = { worker: 30, page: 12 }; // milliseconds of training between two looks at messages
   const PACE = 120; // milliseconds between two states of a run that is under way
   const CALM = 1000; // milliseconds between two pictures for readers who want little motion
   const FURTHER = 20_000; // steps after which a run pauses by itself
-  const CHART = { height: 190, left: 54, right: 14, top: 10, bottom: 38 };
-  const SIDES = { train: "training", validation: "validation" };
 
-  const number = (value) => value.toLocaleString("en");
-  const percent = (share) => (share === 1 ? "100 %" : `${(Math.floor(1000 * share) / 10).toFixed(1)} %`);
-
-  function set(element, attributes) {
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-    return element;
-  }
-
-  // An element of the page with attributes and children, which may be texts.
-  function made(name, attributes = {}, ...children) {
-    const element = set(document.createElement(name), attributes);
-    element.append(...children);
-    return element;
-  }
-
-  function drawn(parent, name, attributes = {}, text = null) {
-    const element = set(document.createElementNS(SVG, name), attributes);
-    if (text !== null) element.textContent = text;
-    parent.append(element);
-    return element;
-  }
+  // Of the script of the pictures, which is loaded before a page is made.
+  let number, percent, set, made, write, SIDES;
 
   // ---------------------------------------------------------------------------------------------
   // Settings: what is allowed, read from text
@@ -142,148 +119,6 @@
   }
 
   // ---------------------------------------------------------------------------------------------
-  // Pictures
-
-  function panel(parent, title, kind) {
-    const figure = made("figure", { class: `film-panel trainer-${kind}` }, made("figcaption", {}, title));
-    parent.append(figure);
-    return figure;
-  }
-
-  function legend(figure, entries) {
-    const list = made("ul", { class: "film-legend" });
-    figure.append(list);
-    return entries.map(([name, colour]) => {
-      const count = made("span", { class: "film-count" });
-      const swatch = made("span", { class: "film-swatch", style: `background: ${colour}` });
-      list.append(made("li", {}, swatch, name, count));
-      return count;
-    });
-  }
-
-  // The elements by their numbers, joined along the circle; returns what draws a state.
-  function drawPlane(parent, colours) {
-    const figure = panel(parent, "", "plane");
-    const svg = drawn(figure, "svg", { viewBox: "-100 -100 200 200", role: "img" });
-    return ({ plane: { frequency, share, n, place, points }, table }) => {
-      const title = `Embeddings in the plane of frequency ${frequency}, ${percent(share)} of their variance`;
-      figure.firstChild.textContent = title;
-      svg.setAttribute("aria-label", `${title}; by chance ${percent(2 / (n - 1))}.`);
-      const size = Math.max(...points.map(Math.abs)) || 1;
-      const at = (x) => [(90 * points[2 * x]) / size, (-90 * points[2 * x + 1]) / size];
-      const along = (x) => (frequency * place[x]) % n;
-      const order = [...place.keys()].filter((x) => place[x] >= 0).sort((a, b) => along(a) - along(b));
-      svg.replaceChildren();
-      order.forEach((x, k) => {
-        const [[x1, y1], [x2, y2]] = [at(x), at(order[(k + 1) % n])];
-        drawn(svg, "line", { x1, y1, x2, y2, stroke: colours[Math.floor((colours.length * k) / n)] });
-      });
-      const off = Number(table.first === 1 && place[0] < 0); // 0 is no element of the circle
-      for (const x of [...place.keys()].slice(off)) {
-        const [cx, cy] = at(x);
-        const size = { x: cx, y: cy + 2.8, "font-size": 8, "text-anchor": "middle", fill: INK };
-        drawn(svg, "text", { ...size, stroke: "#ffffff", "stroke-width": 2, "paint-order": "stroke" }, x);
-      }
-    };
-  }
-
-  // The operation table, a pixel a cell; returns what draws a state.
-  function drawTable(parent, kinds) {
-    const figure = panel(parent, "The table: x down, y across", "cells");
-    const canvas = made("canvas", { class: "film-table", role: "img" });
-    figure.append(canvas);
-    const context = canvas.getContext("2d");
-    const inks = kinds.map(([, colour]) => [1, 3, 5].map((k) => parseInt(colour.slice(k, k + 2), 16)));
-    const counts = legend(figure, kinds.map(([name, colour]) => [`${name}: `, colour]));
-    return ({ right, table: { isTrain, columns, n } }) => {
-      if (canvas.width !== columns || canvas.height !== n / columns) set(canvas, { width: columns, height: n / columns });
-      const [image, found] = [context.createImageData(columns, n / columns), [0, 0, 0, 0]];
-      for (let cell = 0; cell < n; cell++) {
-        const kind = 2 * (1 - isTrain[cell]) + (1 - right[cell]);
-        found[kind]++;
-        image.data.set([...inks[kind], 255], 4 * cell);
-      }
-      context.putImageData(image, 0, 0);
-      found.forEach((count, kind) => (counts[kind].textContent = number(count)));
-      const told = kinds.map(([name], kind) => `${name} ${number(found[kind])}`).join(", ");
-      canvas.setAttribute("aria-label", `The operation table. Cells: ${told}.`);
-    };
-  }
-
-  // Two charts over the same steps on a log axis; returns what draws curves, the record's beside them.
-  function drawCurves(parent, colours, threshold) {
-    const accuracy = chart(parent, "Accuracy", "accuracy");
-    const loss = chart(parent, "Loss in nats", "loss");
-    const names = Object.entries(SIDES).map(([side, name]) => [name, colours[side]]);
-    legend(accuracy.figure, [...names, ["the package's record (dashed)", INK]]);
-    const ofRecord = accuracy.figure.querySelector("li:last-child");
-    const key = (side, quantity) => `${side}_${quantity}`;
-    return (rows, record, milestones) => {
-      const shown = [rows, ...(record ? [record.rows] : [])];
-      ofRecord.hidden = !record;
-      const last = Math.max(1000, ...shown.map((some) => some.at(-1).step));
-      const end = [1, 2, 5, 10].map((m) => m * 10 ** Math.floor(Math.log10(last))).find((each) => each >= last);
-      const losses = shown.flat().flatMap((row) => [row.train_loss, row.validation_loss]).filter((value) => value > 0);
-      const powers = losses.map(Math.log10).filter(Number.isFinite);
-      const ends = [Math.floor(Math.min(-1, ...powers)), Math.ceil(Math.max(1, ...powers))];
-      accuracy.begin(end, [0, 1], [0, 0.5, 1], (share) => `${100 * share} %`);
-      loss.begin(end, ends, ticks(ends), (power) => (power < -3 ? `1e${power}` : String(10 ** power)));
-      for (const [side, colour] of Object.entries(colours)) {
-        for (const [some, dashed] of shown.map((each, i) => [each, i === 1])) {
-          accuracy.line(some, (row) => row[key(side, "accuracy")], dashed ? INK : colour, dashed);
-          loss.line(some, (row) => Math.log10(row[key(side, "loss")]), dashed ? INK : colour, dashed);
-        }
-        if (milestones[side]) accuracy.mark(milestones[side], threshold, colour, side === "train" ? "start" : "end");
-      }
-      accuracy.tell(`Accuracy to step ${number(rows.at(-1).step)}.`);
-      loss.tell(`Loss to step ${number(rows.at(-1).step)}.`);
-    };
-  }
-
-  function ticks([low, high]) {
-    const every = Math.ceil((high - low) / 4);
-    return Array.from({ length: high - low + 1 }, (_, i) => high - i).filter((_, i) => i % every === 0);
-  }
-
-  function chart(parent, title, kind) {
-    const figure = panel(parent, title, kind);
-    const svg = drawn(figure, "svg", { role: "img" });
-    const { height, left, right, top, bottom } = CHART;
-    let [width, across, up] = [0, null, null];
-    const write = (x, y, anchor, text) =>
-      drawn(svg, "text", { x, y, "text-anchor": anchor, fill: INK, "font-size": 12 }, text);
-    return {
-      figure,
-      tell: (text) => svg.setAttribute("aria-label", text),
-      begin(lastStep, [low, high], marks, label) {
-        width = Math.max(260, figure.clientWidth - 18);
-        set(svg, { viewBox: `0 0 ${width} ${height}` });
-        svg.replaceChildren();
-        across = (step) => left + ((width - left - right) * Math.log10(step)) / Math.log10(lastStep);
-        up = (value) => height - bottom - ((height - top - bottom) * (value - low)) / (high - low);
-        for (const value of marks) {
-          drawn(svg, "line", { x1: left, x2: width - right, y1: up(value), y2: up(value), stroke: GRID });
-          write(left - 6, up(value) + 4, "end", label(value));
-        }
-        for (let step = 1; step <= lastStep; step *= 10) write(across(step), height - bottom + 16, "middle", number(step));
-        write((left + width) / 2, height - 5, "middle", "optimizer steps");
-      },
-      line(rows, valueIn, colour, dashed) {
-        const points = rows.filter((row) => row.step > 0 && Number.isFinite(valueIn(row)));
-        const at = points.map((row) => `${across(row.step).toFixed(1)},${up(valueIn(row)).toFixed(1)}`);
-        const style = dashed ? { "stroke-width": 1.2, "stroke-dasharray": "4 3" } : { "stroke-width": 2 };
-        drawn(svg, "polyline", { points: at.join(" "), fill: "none", stroke: colour, ...style });
-      },
-      mark(step, value, colour, anchor) {
-        const [x, side] = [across(step), anchor === "start" ? 6 : -6];
-        drawn(svg, "line", { x1: x, x2: x, y1: top, y2: height - bottom, stroke: colour, "stroke-dasharray": "2 3" });
-        drawn(svg, "circle", { cx: x, cy: up(value), r: 4, fill: colour, stroke: "#ffffff" });
-        write(x + side, up(0.25), anchor, number(step));
-      },
-    };
-  }
-
-  // ---------------------------------------------------------------------------------------------
   // What the package says of the same run
 
   const firstAt = (rows, side, share) => rows.find((row) => row[`${side}_accuracy`] >= share)?.step ?? null;
@@ -354,7 +189,7 @@ print(record.steps_to(${threshold}, "train"), record.steps_to(${threshold}, "val
       this.build(element);
       this.engine = engine((state) => this.hear(state));
       this.noVectors = typeof WebAssembly === "undefined";
-      [this.rows, this.state, this.due, this.drawnAt] = [[], null, false, 0];
+      [this.rows, this.state, this.asked, this.waiting, this.drawnAt] = [[], null, null, null, 0];
     }
 
     build(element) {
@@ -381,14 +216,7 @@ print(record.steps_to(${threshold}, "train"), record.steps_to(${threshold}, "val
         this.outside(),
       );
       element.append(this.form);
-      const plane = drawPlane(panels, data.stretches);
-      const table = drawTable(panels, data.kinds);
-      const curves = drawCurves(panels, data.colours, data.threshold);
-      this.draw = () => {
-        plane(this.state);
-        table(this.state);
-        curves(this.rows, this.shown, milestonesOf(this.rows, data.threshold));
-      };
+      this.pictures = companion.trainerPictures.pictures(panels, data);
       this.listen();
     }
 
@@ -416,7 +244,7 @@ print(record.steps_to(${threshold}, "train"), record.steps_to(${threshold}, "val
 
     listen() {
       const { go, update, reset, record, link } = this.buttons;
-      go.addEventListener("click", () => (this.state.going ? this.pause() : this.go()));
+      go.addEventListener("click", () => (this.going ? this.pause() : this.go()));
       update.addEventListener("click", () => this.engine.send({ update: true }));
       reset.addEventListener("click", () => this.load(this.run));
       record.addEventListener("click", () => this.showRecord(!this.shown));
@@ -435,7 +263,10 @@ print(record.steps_to(${threshold}, "train"), record.steps_to(${threshold}, "val
         tried.hidden = false;
         tried.addEventListener("click", () => this.follow(tried.dataset.trainer));
       }
-      new ResizeObserver(() => this.state && this.redraw()).observe(this.form);
+      new ResizeObserver(() => {
+        this.pictures.measure();
+        if (this.state) this.redraw();
+      }).observe(this.form);
     }
 
     // Go where an address leads, if it speaks of a run.
@@ -455,7 +286,7 @@ print(record.steps_to(${threshold}, "train"), record.steps_to(${threshold}, "val
       this.texts.command.textContent = commandOf(run, this.data.fixed, FURTHER, this.data.threshold);
       this.texts.python.textContent = fullSizeOf(run, this.data.threshold);
       this.rows = [];
-      this.goal = step;
+      this.asked = null;
       this.news.textContent = "";
       this.showRecord(record);
       this.engine.send({ load: run, plain: this.noVectors });
@@ -466,13 +297,29 @@ print(record.steps_to(${threshold}, "train"), record.steps_to(${threshold}, "val
       return milestonesOf(this.rows, this.data.threshold).validation !== null;
     }
 
+    // Whether it trains, as the reader asked last.
+    get going() {
+      return this.asked ?? this.state.going;
+    }
+
     go() {
       const until = FURTHER * (Math.floor(this.state.row.step / FURTHER) + 1);
       this.engine.send({ go: true, until, stopAt: this.learned ? Infinity : this.data.threshold });
+      this.asked = true;
+      this.label();
     }
 
     pause() {
       this.engine.send({ pause: true });
+      this.asked = false;
+      this.label();
+    }
+
+    // The words of the button that starts and pauses.
+    label() {
+      const { go, update } = this.buttons;
+      write(go, this.going ? "Pause" : this.state.row.step > 0 ? "Go on" : "Start");
+      update.disabled = this.going;
     }
 
     // A state of the run has come: {row, rows, right, plane, table, rate, vectors, going, why, loaded}.
@@ -480,9 +327,8 @@ print(record.steps_to(${threshold}, "train"), record.steps_to(${threshold}, "val
       if (state.loaded) this.rows = [];
       this.rows.push(...state.rows);
       this.state = state;
-      const { go, update } = this.buttons;
-      go.textContent = state.going ? "Pause" : this.rows.at(-1).step > 0 || state.row.step > 0 ? "Go on" : "Start";
-      update.disabled = state.going;
+      if (state.going === this.asked || state.why) this.asked = null; // else it is from before the button
+      this.label();
       if (!state.going && !state.loaded) this.address();
       if (state.why) this.news.textContent = this.newsOf(state);
       this.redraw(!state.going);
@@ -500,27 +346,33 @@ print(record.steps_to(${threshold}, "train"), record.steps_to(${threshold}, "val
       return "";
     }
 
-    // Draw at the screen's next picture; for readers who want little motion, once a second.
+    // Draw what is there by then at the screen's next picture; for readers who want little motion, once a second.
     redraw(atOnce = false) {
-      if (this.due && !atOnce) return;
-      this.due = true;
-      const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-      const wait = calm && !atOnce ? Math.max(0, this.drawnAt + CALM - performance.now()) : 0;
-      setTimeout(() => requestAnimationFrame(() => {
-        [this.due, this.drawnAt] = [false, performance.now()];
+      if (this.waiting === "picture" || (this.waiting && !atOnce)) return;
+      clearTimeout(this.waiting);
+      const calm = !atOnce && matchMedia("(prefers-reduced-motion: reduce)").matches;
+      const wait = calm ? this.drawnAt + CALM - performance.now() : 0;
+      this.waiting = wait > 0 ? setTimeout(() => this.draw(), wait) : this.draw();
+    }
+
+    draw() {
+      requestAnimationFrame(() => {
+        [this.waiting, this.drawnAt] = [null, performance.now()];
         if (!this.rows.length) return; // another run is about to come
-        this.draw();
+        this.pictures.draw(this.state, this.rows, this.shown, milestonesOf(this.rows, this.data.threshold));
         this.tell();
-      }), wait);
+      });
+      return (this.waiting = "picture");
     }
 
     tell() {
       const { row, rate, vectors } = this.state;
       const parts = [`Step ${number(row.step)}: training ${percent(row.train_accuracy)}, validation`];
       parts.push(`${percent(row.validation_accuracy)} of the equations right`);
-      this.words.textContent = `${parts.join(" ")}${rate ? `; ${number(Math.round(rate))} steps a second` : ""}.`;
-      if (!this.engine.inWorker) this.words.append(" This browser runs no workers: it trains in the page, in short slices.");
-      if (!vectors) this.words.append(" This browser has no vectors in WebAssembly: it trains several times slower.");
+      const words = [`${parts.join(" ")}${rate ? `; ${number(Math.round(rate))} steps a second` : ""}.`];
+      if (!this.engine.inWorker) words.push("This browser runs no workers: it trains in the page, in short slices.");
+      if (!vectors) words.push("This browser has no vectors in WebAssembly: it trains several times slower.");
+      write(this.words, words.join(" "));
       this.form.dataset.step = row.step;
       this.form.dataset.going = this.state.going;
       this.compare();
@@ -541,7 +393,7 @@ print(record.steps_to(${threshold}, "train"), record.steps_to(${threshold}, "val
     }
 
     compare() {
-      if (this.shown) this.comparison.textContent = compared(this.rows, this.shown, this.data.threshold);
+      if (this.shown) write(this.comparison, compared(this.rows, this.shown, this.data.threshold));
     }
 
     address() {
@@ -556,7 +408,8 @@ print(record.steps_to(${threshold}, "train"), record.steps_to(${threshold}, "val
   }
 
   companion.trainer = async (element, data) => {
-    await Promise.all(["trainer_kernels.js", "trainer_core.js"].map(companion.load));
+    await Promise.all(["trainer_pictures.js", "trainer_kernels.js", "trainer_core.js"].map(companion.load));
+    ({ number, percent, set, made, write, SIDES } = companion.trainerPictures);
     const page = new Page(element, data);
     const state = stateOf(location.hash, page.known) ?? { ...runOf({}, page.known), step: 0, record: false };
     page.load(state.run, state);

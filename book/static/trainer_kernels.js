@@ -198,25 +198,45 @@ companion.trainerKernels = function trainerKernels(bytesNeeded, plain) {
   function plainKernels(buffer) {
     const [f, integers, round] = [new Float32Array(buffer), new Uint32Array(buffer), Math.fround];
 
+    // Two rows and four columns at a time: what is read of b serves both rows.
     const productOf = (rows) => (a, b, c, tiles, k, am, ak, bk, cm, add) => {
-      for (let r = 0; r < rows; r++) {
+      for (let r = 0; r < rows; r += 2) {
+        const next = r + 1 < rows ? 1 : 0; // 0: of a single row, the same once more
         for (let j = 0; j < 8 * tiles; j += 4) {
-          const at = ((c + r * cm) >> 2) + j;
-          let s0 = add ? f[at] : 0;
-          let s1 = add ? f[at + 1] : 0;
-          let s2 = add ? f[at + 2] : 0;
-          let s3 = add ? f[at + 3] : 0;
+          const [c0, c1] = [((c + r * cm) >> 2) + j, ((c + (r + next) * cm) >> 2) + j];
+          let s0 = add ? f[c0] : 0;
+          let s1 = add ? f[c0 + 1] : 0;
+          let s2 = add ? f[c0 + 2] : 0;
+          let s3 = add ? f[c0 + 3] : 0;
+          let t0 = add ? f[c1] : 0;
+          let t1 = add ? f[c1 + 1] : 0;
+          let t2 = add ? f[c1 + 2] : 0;
+          let t3 = add ? f[c1 + 3] : 0;
+          const other = (next * am) >> 2;
           for (let i = 0, ai = (a + r * am) >> 2, bi = (b >> 2) + j; i < k; i++, ai += ak >> 2, bi += bk >> 2) {
             const x = f[ai];
-            s0 += x * f[bi];
-            s1 += x * f[bi + 1];
-            s2 += x * f[bi + 2];
-            s3 += x * f[bi + 3];
+            const y = f[ai + other];
+            const b0 = f[bi];
+            const b1 = f[bi + 1];
+            const b2 = f[bi + 2];
+            const b3 = f[bi + 3];
+            s0 += x * b0;
+            s1 += x * b1;
+            s2 += x * b2;
+            s3 += x * b3;
+            t0 += y * b0;
+            t1 += y * b1;
+            t2 += y * b2;
+            t3 += y * b3;
           }
-          f[at] = s0;
-          f[at + 1] = s1;
-          f[at + 2] = s2;
-          f[at + 3] = s3;
+          f[c0] = s0;
+          f[c0 + 1] = s1;
+          f[c0 + 2] = s2;
+          f[c0 + 3] = s3;
+          f[c1] = t0;
+          f[c1 + 1] = t1;
+          f[c1 + 2] = t2;
+          f[c1 + 3] = t3;
         }
       }
     };

@@ -16,7 +16,7 @@ from grokking_core.training.plain import train
 STATIC = Path(__file__).resolve().parents[2] / "book" / "static"
 HEAD = '<!doctype html><meta charset="utf-8"><title>Trainer</title><link rel="icon" href="data:,">'
 HEAD += '<link rel="stylesheet" href="companion.css"><script src="companion.js"></script>'
-SCRIPTS = ("trainer.js", "trainer_core.js", "trainer_kernels.js")
+SCRIPTS = ("trainer.js", "trainer_pictures.js", "trainer_core.js", "trainer_kernels.js")
 SMALL = Run(operation="x+y", p=11, architecture="mlp", n_layers=1, d_model=8, lr=5e-3)
 NO_WORKER = "delete window.Worker"
 NO_WASM = "delete window.WebAssembly"
@@ -122,6 +122,47 @@ def test_table_points_and_curves_are_drawn_and_say_what_they_show(page):
     assert page.locator(".trainer-plane text").all_text_contents() == [str(x) for x in range(11)]
     assert page.locator(".trainer-accuracy polyline").count() == 2
     assert "frequency" in page.get_attribute(".trainer-plane svg", "aria-label")
+
+
+def test_a_button_answers_at_once_and_is_not_undone_by_an_older_state(page):
+    page.evaluate("""() => {
+      const go = document.querySelector("button[name=go]");
+      window.seen = [];
+      new MutationObserver(() => seen.push(go.textContent)).observe(go, { childList: true });
+    }""")
+    pressed = """() => {
+      const [go, update] = ["go", "update"].map((name) => document.querySelector(`button[name=${name}]`));
+      go.click();
+      return [go.textContent, update.disabled];
+    }"""
+    assert page.evaluate(pressed) == ["Pause", True]
+    page.wait_for_function(f"() => ({STEP})() > 5")
+    assert page.evaluate(pressed) == ["Go on", False]
+    page.wait_for_function("document.querySelector('.trainer').dataset.going === 'false'")
+    assert page.evaluate("seen") == ["Pause", "Go on"]
+
+
+def test_pictures_change_what_is_there_and_make_nothing_anew(page):
+    page.evaluate("""() => {
+      window.added = [];
+      window.drawn = new Map();
+      const seen = new MutationObserver((changes) => {
+        for (const { type, addedNodes, target, attributeName } of changes) {
+          added.push(...[...addedNodes].filter((node) => node.nodeType === 1).map((node) => node.tagName));
+          if (attributeName === "points") drawn.set(target, 1 + (drawn.get(target) ?? 0));
+        }
+      });
+      const parts = { childList: true, subtree: true, attributes: true };
+      for (const svg of document.querySelectorAll(".trainer svg")) seen.observe(svg, parts);
+    }""")
+    page.click("button[name=go]")
+    page.wait_for_function(f"() => ({STEP})() > 300")
+    page.click("button[name=go]")
+    page.wait_for_function("document.querySelector('.trainer').dataset.going === 'false'")
+    assert page.evaluate("[...drawn.values()].length") == 8 + 4  # the circle's stretches, the curves
+    assert page.evaluate("Math.min(...drawn.values())") > 1
+    assert set(page.evaluate("added")) <= {"line", "text", "g", "circle"}  # axes that grew, milestones
+    assert page.evaluate("added.length") < 40
 
 
 def test_questions_lead_to_their_runs(page):
@@ -283,7 +324,7 @@ def test_a_reader_who_wants_little_motion_sees_fewer_pictures(open_page, address
     page.evaluate("""() => {
       window.pictures = 0;
       const seen = new MutationObserver(() => window.pictures++);
-      seen.observe(document.querySelector(".trainer-plane svg"), { childList: true });
+      seen.observe(document.querySelector(".trainer-plane svg"), { attributes: true });
     }""")
     page.click("button[name=go]")
     page.wait_for_function(
