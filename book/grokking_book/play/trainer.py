@@ -1,8 +1,8 @@
 """A run that a reader trains in the page: what can be set, records of it, questions worth trying.
 
 `book/static/trainer.js` is the page, `trainer_pictures.js` what it draws, and `trainer_core.js` the run: this
-package's streams, network, loss and optimizer once more, in the browser. What a reader may set are the fields in
-`FIELDS`.
+package's streams, network, loss and optimizer once more, in the browser. What a reader may set are the fields
+in `FIELDS`.
 """
 
 from __future__ import annotations
