@@ -12,7 +12,7 @@ import sys
 import types
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack, closing, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import fields
 from inspect import getsource
 from pathlib import Path
@@ -24,6 +24,7 @@ import torch
 
 import grokking_core
 from grokking_core import devices, sweep
+from grokking_core._streams import Forgiving
 from grokking_core.paper import experiments, export
 from grokking_core.paper.plans import Part, Plan, merged
 from grokking_core.records.store import KINDS, Store, finished_bytes
@@ -31,7 +32,6 @@ from grokking_core.runs.record import utc_now
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import CHOICES, Run
 from grokking_core.sweeps.estimate import Estimate, duration, expected
-from grokking_core.sweeps.progress import Forgiving
 
 DONE, FAILED, WRONG_USE, STOPPED = range(4)
 
@@ -198,11 +198,11 @@ def _executor(args: argparse.Namespace, stack: ExitStack) -> Any:
     """Workers as asked for, ended with the stack; None without."""
     if args.workers is None and args.scheduler is None:
         return None
-    from grokking_core.sweeps import workers
+    from grokking_core.sweeps import cluster, workers
 
     if args.workers is not None:
         return stack.enter_context(workers.LocalWorkers(args.workers))
-    return stack.enter_context(closing(workers.dask_client(args.scheduler))).get_executor()
+    return stack.enter_context(cluster.dask_executor(args.scheduler))
 
 
 def _status(records: Records) -> int:

@@ -15,6 +15,7 @@ from grokking_core.paper import experiments
 from grokking_core.records import shipped as packs
 from grokking_core.records.store import Store
 from grokking_core.runs.run import Run
+from grokking_core.sweeps import cluster
 
 pytestmark = pytest.mark.usefixtures("own_folders", "one_thread")
 
@@ -175,7 +176,8 @@ def test_wrong_sweep_is_status_2(capsys, arguments, said):
     assert said in capsys.readouterr().err
 
 
-def test_scheduler_that_does_not_answer_is_status_1(capsys):
+def test_scheduler_that_does_not_answer_is_status_1(capsys, monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1.0)
     assert (
         grokking("sweep", "fig1_grokking_curves", "--profile", "smoke", "--scheduler", "tcp://127.0.0.1:1")
         == 1

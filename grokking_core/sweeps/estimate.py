@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 
 from grokking_core import devices, training
+from grokking_core._streams import say
 from grokking_core.model import networks
 from grokking_core.records.store import Store
 from grokking_core.runs import record as records
 from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
-from grokking_core.sweeps.progress import say
 from grokking_core.sweeps.reading import Reading
 
 LONG = 120.0  #: seconds from which a sweep says beforehand what it will take

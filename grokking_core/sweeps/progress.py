@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from tqdm import tqdm
 
+from grokking_core._streams import Forgiving
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import LEARNED, Record
 from grokking_core.runs.run import Run
@@ -20,43 +21,6 @@ from grokking_core.runs.trajectory import Trajectory
 #: What ends a process politely. The first two always stop a sweep: a shell may have had them ignored.
 ALWAYS = ("SIGINT", "SIGTERM")
 POLITE = (*ALWAYS, "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU", "SIGPWR", "SIGBREAK")
-
-
-class Forgiving:
-    """A stream of text that may be full, closed or without a reader: what cannot be written is lost.
-
-    Attributes
-    ----------
-    error : Exception or None
-        The first thing that could not be written.
-    """
-
-    def __init__(self, stream: TextIO | None):
-        self.stream, self.error = stream, None
-
-    def write(self, text: str) -> int:
-        """Write if possible; the number of characters."""
-        self._try("write", text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush if possible."""
-        self._try("flush")
-
-    def _try(self, what: str, *arguments: str) -> None:
-        try:
-            if self.stream is not None:
-                getattr(self.stream, what)(*arguments)
-        except (OSError, ValueError) as error:  # ValueError: closed, or no such letter in the encoding
-            self.error = self.error or error
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-
-def say(message: str) -> None:
-    """Print a line to standard error, where that is possible."""
-    print(message, file=Forgiving(sys.stderr), flush=True)  # pyright: ignore[reportArgumentType]
 
 
 def looked_through(runs: Iterable[Run], what: str, disable: bool) -> Iterable[Run]:

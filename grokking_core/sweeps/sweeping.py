@@ -96,6 +96,8 @@ def sweep(
         If what is to be kept needs a package that is not installed.
     StoreError
         Where records cannot be written, if asked for, or an executor's workers could not find them.
+    ConnectionError
+        If an executor is a Dask cluster's, and its scheduler is gone.
     Stopped
         After Ctrl-C or SIGTERM, with everything kept.
     """
@@ -113,18 +115,25 @@ def sweep(
     reading, writing = Reading(question, store), Writing(question, store, must_write=unwritten == "raise")
     reading.read(runs)
     with Stop(minutes) as stop:
-        if executor is None:
-            Trainer(reading, writing, options).train_in_turn(stop)
-        elif reading.left:
-            from grokking_core.sweeps import workers
-
-            workers.train(reading, writing, options, executor, stop)
+        _train(reading, writing, options, executor, stop)
     records = reading.records(runs, time.monotonic() - started)
     records.unwritten = writing.unwritten
     if stop.signal is not None:
         done = f"{len(records)} of {len(runs)} runs are on record in {store.folder}"
         raise Stopped(f"stopped; {done}, the others go on from their checkpoints", records)
     return records
+
+
+def _train(
+    reading: Reading, writing: Writing, options: Options, executor: Executor | None, stop: Stop
+) -> None:
+    """Train what is left, here or by an executor's workers."""
+    if executor is None:
+        Trainer(reading, writing, options).train_in_turn(stop)
+    elif reading.left:
+        from grokking_core.sweeps import workers
+
+        workers.train(reading, writing, options, executor, stop)
 
 
 def _check(runs: list[Run], stop_at: float | None, minutes: float | None, device: str | None) -> None:

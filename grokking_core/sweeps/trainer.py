@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from grokking_core import devices, training
+from grokking_core._streams import say
 from grokking_core.records import files
 from grokking_core.records.store import LOCK
 from grokking_core.runs.keys import key_of
@@ -19,7 +20,7 @@ from grokking_core.runs.record import Record, is_finite
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
 from grokking_core.sweeps import estimate
-from grokking_core.sweeps.progress import Bar, looked_through, say
+from grokking_core.sweeps.progress import Bar, looked_through
 from grokking_core.sweeps.reading import Reading
 from grokking_core.sweeps.writing import Writing
 from grokking_core.weights import ends

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -22,7 +23,9 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
@@ -36,7 +39,8 @@ from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
 from grokking_core.sweeps import estimate
-from grokking_core.sweeps.progress import Bar, Stop
+from grokking_core.sweeps.cluster import Cluster, closing
+from grokking_core.sweeps.progress import POLITE, Bar, Stop
 from grokking_core.sweeps.question import Question
 from grokking_core.sweeps.reading import Reading
 from grokking_core.sweeps.trainer import Options, Trainer, groups
@@ -46,7 +50,8 @@ from grokking_core.weights import ends
 MOST_ATTEMPTS = 4  #: at a task whose worker dies
 POLL_SECONDS = 1.0
 GRACE_SECONDS = 30.0  #: for checkpoints, once workers have to stop
-ORPHANED = threading.Event()  #: the process that a worker works for has died
+LEAVING = threading.Event()  #: this worker is to end
+AT_WORK = threading.Lock()  #: held by a worker while it does a task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,17 +91,18 @@ def perform(task: Task) -> Report:
 
 
 class Gone:
-    """Whether a file is gone, or the process that this one works for; looks twice a second."""
+    """Whether a file is gone, or this worker is to end; looks twice a second."""
 
     def __init__(self, path: Path):
         self.path, self.looked, self.gone = path, -math.inf, False
+        self.closing = closing()
 
     def __call__(self) -> bool:
         """Whether to stop."""
         if not self.gone and time.monotonic() > self.looked + 0.5:
             self.looked = time.monotonic()
             self.gone = not self.path.exists()
-        return self.gone or ORPHANED.is_set()
+        return self.gone or LEAVING.is_set() or self.closing()
 
 
 def train(reading: Reading, writing: Writing, options: Options, executor: Executor, stop: Stop) -> None:
@@ -104,6 +110,8 @@ def train(reading: Reading, writing: Writing, options: Options, executor: Execut
 
     Raises
     ------
+    ConnectionError
+        If the scheduler of a Dask cluster is gone.
     RuntimeError
         If a task's worker dies again and again.
     StoreError
@@ -127,7 +135,7 @@ class Conductor:
 
     def __init__(self, reading: Reading, writing: Writing, options: Options, executor: Executor, stop: Stop):
         self.reading, self.writing, self.options = reading, writing, options
-        self.executor, self.stop = executor, stop
+        self.executor, self.stop, self.cluster = executor, stop, Cluster(executor)
         self.bar = Bar(len(reading.left), reading.question.steps, disable=not options.progress)
         folder = reading.store.folder.absolute()
         self.going = folder / f".{os.getpid()}-{time.time_ns()}.going"
@@ -135,26 +143,35 @@ class Conductor:
     def conduct(self) -> None:
         """Have all runs that are left trained."""
         self._check()
-        files.write(self.going, b"")
-        pending = {self.executor.submit(perform, task): task for task in self.tasks()}
-        self._show()
+        pending = dict[Future[Report], Task]()
         deadline = math.inf
         try:
+            files.write(self.going, b"")
+            pending |= {self._submit(task): task for task in self.tasks()}
+            self._show()
             while pending and time.monotonic() < deadline:
+                self.cluster.look()
                 for future in wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done:
                     again = self._settle(pending.pop(future), future)
                     if again and not self.stop():
-                        pending[self.executor.submit(perform, again)] = again
+                        pending[self._submit(again)] = again
                 self._read(self.reading.left.values())
                 if not self.stop():
                     _say_going(self.going)
                 elif deadline == math.inf:
-                    deadline = time.monotonic() + GRACE_SECONDS
+                    deadline = time.monotonic() + (0 if self.cluster.lacks else GRACE_SECONDS)
                     self.going.unlink(missing_ok=True)
         finally:
             self.going.unlink(missing_ok=True)
             self.bar.close()
             self.writing.write_again()
+
+    def _submit(self, task: Task) -> Future[Report]:
+        try:
+            return self.executor.submit(perform, task)
+        except Exception:
+            self.cluster.look(now=True)  # may say better why
+            raise
 
     def _check(self) -> None:
         """Raise, or warn, now of what would fail after training; say how long it will take."""
@@ -270,6 +287,9 @@ class LocalWorkers(Executor):
         context = multiprocessing.get_context("forkserver" if forks else "spawn")
         if forks:
             context.set_forkserver_preload([__name__])  # torch is imported once, not by each worker
+            resource_tracker.ensure_running()  # which would let some of them through again
+            with _signals_held():
+                forkserver.ensure_running()
         gpus: SimpleQueue[str | None] = context.SimpleQueue()
         for i in range(self.n_workers):
             gpus.put(self.gpus[i] if self.gpus else None)
@@ -280,10 +300,10 @@ class LocalWorkers(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a worker call a function."""
         try:
-            return self.pool.submit(fn, *args, **kwargs)
+            return self.pool.submit(_at_work, fn, *args, **kwargs)
         except BrokenExecutor:
             self.pool = self._pool()
-            return self.pool.submit(fn, *args, **kwargs)
+            return self.pool.submit(_at_work, fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the workers."""
@@ -297,11 +317,26 @@ def visible_gpus() -> list[str]:
     return (visible.split(",") if visible else [str(i) for i in range(count)])[:count]
 
 
-def _begin(gpus: SimpleQueue[str | None], threads: int) -> None:
-    """Begin a worker: Ctrl-C is the parent's to hear; without the parent it ends."""
-    import signal
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold back what ends processes politely; what is started meanwhile never hears it, so its parent has to.
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    A signal to all processes of a terminal would else end the server that workers are forked from.
+    """
+    numbers = [getattr(signal, name) for name in POLITE if hasattr(signal, name)]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(gpus: SimpleQueue[str | None], threads: int) -> None:
+    """Begin a worker: without the parent, or after SIGTERM, it ends once its checkpoints are written."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to hear
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=_leave).start())
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # the pool sends it, too
     gpu = gpus.get()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -309,33 +344,21 @@ def _begin(gpus: SimpleQueue[str | None], threads: int) -> None:
     threading.Thread(target=_outlive, daemon=True).start()
 
 
+def _at_work(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with AT_WORK:
+        return fn(*args, **kwargs)
+
+
 def _outlive() -> None:
-    """Wait for the parent's end, leave time for checkpoints, and end this process."""
+    """Wait for the parent's end, and end this process."""
     parent = multiprocessing.parent_process()
     if parent:
         parent.join()
-        ORPHANED.set()
-        time.sleep(GRACE_SECONDS)
-        os._exit(1)
+        _leave()
 
 
-def dask_client(address: str) -> Any:
-    """A client of a running Dask scheduler.
-
-    Raises
-    ------
-    ConnectionError
-        If it does not answer within 3 seconds.
-    ModuleNotFoundError
-        If `distributed` is not installed.
-    """
-    try:
-        from distributed import Client
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "a scheduler needs the package distributed: pip install 'grokking-companion[distributed]'"
-        ) from error
-    try:
-        return Client(address, timeout=3, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise ConnectionError(f"no scheduler answers at {address!r}: {error}") from error
+def _leave() -> None:
+    """Have this worker's task stop, leave time for checkpoints, and end this process."""
+    LEAVING.set()
+    AT_WORK.acquire(timeout=GRACE_SECONDS)
+    os._exit(1)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runs_by_hand import TINY, assert_same, assert_shared, runs
 
 from grokking_core import Records, Run, Stopped, sweep, training
 from grokking_core.paper import export
@@ -29,21 +30,9 @@ from grokking_core.sweeps.trainer import Trainer, device_name, groups
 
 pytestmark = pytest.mark.usefixtures("own_folders", "one_thread")
 
-TINY = {
-    "operation": "x+y",
-    "p": 7,
-    "train_fraction": 0.7,
-    "architecture": "mlp",
-    "d_model": 16,
-    "n_layers": 1,
-}
 sweeping = import_module("grokking_core.sweeps.sweeping")
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(["grokking_core.sweeps.workers"])
-
-
-def runs(n: int = 3, **fields) -> list[Run]:
-    return [Run(**TINY | {"seed": seed} | fields) for seed in range(n)]
 
 
 @pytest.fixture
@@ -59,13 +48,6 @@ def begun(monkeypatch):
 
     monkeypatch.setattr(training, "train", spy)
     return found
-
-
-def assert_same(some: Records, others: Records) -> None:
-    assert [r.run for r in some] == [r.run for r in others]
-    for one, other in zip(some, others, strict=True):
-        for column in one.curve:
-            np.testing.assert_array_equal(one.curve[column], other.curve[column])
 
 
 def assert_same_kept(some: Records, others: Records) -> None:
@@ -85,16 +67,6 @@ def weights(record) -> np.ndarray:
 def kinds():
     """Counts the files of the user's folder by kind."""
     return lambda: {kind: count for kind, (count, _) in Store().usage().items()}
-
-
-@pytest.fixture
-def alone(tmp_path):
-    """What runs give when nothing disturbs them, on records of their own."""
-
-    def train(some: list[Run], steps: int, **how) -> Records:
-        return sweep(some, steps, store=tmp_path / "alone", progress=False, **how)
-
-    return train
 
 
 # Reading and training
@@ -689,19 +661,9 @@ def test_training_goes_on_where_there_are_no_locks(monkeypatch, lacking):
 # Other processes
 
 
-def _shared(executor: Executor, alone) -> None:
-    some = [*runs(5), *runs(2, d_model=8)]
-    sweep(some[:1], 100)
-    records = sweep(some, 100, executor=executor)
-    assert (records.n_read, records.n_trained) == (1, 6)
-    assert_same(records, alone(some, 100))
-    assert sweep(some, 100, executor=executor).n_read == 7
-    assert set(Store().usage()) == {"record", "finished"}
-
-
 def test_any_executor_trains(alone):
     with ProcessPoolExecutor(2, CONTEXT) as executor:
-        _shared(executor, alone)
+        assert_shared(executor, alone)
 
 
 class Lossy(Executor):
@@ -776,25 +738,6 @@ def test_number_of_local_workers_is_checked(monkeypatch):
     monkeypatch.setattr(workers, "visible_gpus", lambda: ["0", "1"])
     with pytest.raises(ValueError, match="workers=3 must not exceed the 2 GPUs"):
         workers.LocalWorkers(3)
-
-
-def test_scheduler_that_does_not_answer_is_an_error():
-    with pytest.raises(ConnectionError, match=r"no scheduler answers at .*127"):
-        workers.dask_client("tcp://127.0.0.1:1")
-
-
-@pytest.mark.slow
-def test_dask_cluster_trains_and_replaces_a_dead_worker(alone):
-    distributed = pytest.importorskip("distributed")
-    local = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    with distributed.LocalCluster(**local) as cluster, distributed.Client(cluster) as client:
-        executor = client.get_executor()
-        _shared(executor, alone)
-        pids = list(client.run(os.getpid).values())
-        threading.Timer(2.0, os.kill, (pids[0], signal.SIGKILL)).start()
-        some = runs(4, lr=5e-4)
-        records = sweep(some, 1000, executor=executor, checkpoint_seconds=0.1)
-        assert_same(records, alone(some, 1000))
 
 
 def test_keys_of_the_same_run_are_one():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,14 @@ from grokking_book.sources.jobs import Places
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 GRACE = 60  #: seconds in which what was asked to end may write down what it has
+
+# Linux ends a process once the one that started it is gone, even killed. Kernels look for that themselves.
+WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 _running: set[subprocess.Popen] = set()
 
@@ -55,6 +64,8 @@ def only_build(places: Places) -> Iterator[None]:
 def run(command: list[str], log: Path, env: dict[str, str], waiting: Callable[[], None] | None = None) -> int:
     """Run a command to its end, its output in a log, and return its status; call `waiting` now and then."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "linux":
+        command = [sys.executable, "-ISc", WITH_PARENT, str(os.getpid()), *command]
     with log.open("w", encoding="utf-8") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=env, start_new_session=True
