@@ -54,10 +54,13 @@ bench: $(VENV)/.ready-book
 	$(PY) -m grokking_core bench --output build/bench.json
 
 clean:
+	@pid=$$(sed -n 's/process \([0-9]*\),.*/\1/p' build/building 2>/dev/null); \
+	if [ -n "$$pid" ] && kill -0 $$pid 2>/dev/null; then \
+		echo "make clean: a build is at work in this clone: $$(cat build/building)" >&2; exit 1; fi
 	rm -rf build *.egg-info .pytest_cache .ruff_cache
 
 # One environment; a stamp for each set of extras, renewed when what it was made from changes.
-$(VENV)/.ready-%: pyproject.toml constraints.txt $(VENV)/.made-for | $(PY)
+$(VENV)/.ready-%: pyproject.toml setup.py constraints.txt $(VENV)/.made-for | $(PY)
 	@echo "Installing what '$*' needs into $(VENV) (a few minutes, once) ..."
 	@$(PY) -m pip install --quiet --disable-pip-version-check --prefer-binary $(PIP_FLAGS) \
 		--constraint constraints.txt --editable ".[$*]"

@@ -24,7 +24,7 @@ import torch
 
 import grokking_core
 from grokking_core import devices, sweep
-from grokking_core._streams import Forgiving
+from grokking_core._streams import Forgiving, say
 from grokking_core.paper import experiments, export
 from grokking_core.paper.plans import Part, Plan, merged
 from grokking_core.records.store import KINDS, Store, finished_bytes
@@ -148,7 +148,7 @@ def sweep_experiments(args: argparse.Namespace) -> int:
         raise ValueError(f"minutes={args.minutes} must be above 0")
     if args.fresh:  # from now on: what one part has trained, the next reads
         os.environ["GROKKING_FRESH"] = utc_now()
-    started, parts = monotonic(), []
+    started, parts, left_out = monotonic(), [], set[Run]()
     with ExitStack() as stack:
         executor = _executor(args, stack)
         for part in merged(plans.values()):
@@ -156,12 +156,14 @@ def sweep_experiments(args: argparse.Namespace) -> int:
             where = {"executor": executor, "device": args.device, "minutes": left}
             asked = {"stop_at": part.stop_at, "keep": part.keep, "keep_checkpoints": part.goes_on}
             runs = part.runs if args.scheduler else _computed(part, args.device)
+            left_out |= {*part.runs} - {*runs}
             parts.append(sweep(runs, part.steps, unwritten="raise", **asked, **where))
     for name, plan in plans.items():
         missing = len(plan.read().missing)
         print(f"{name}: {len(plan.runs) - missing} of {len(plan.runs)} runs on record")
     counts = Records.joined(parts)
     message = f"{counts.n_read} read, {counts.n_trained} trained, {len(counts.missing)} missing"
+    message += f", {len(left_out)} left out" if left_out else ""
     print(f"{message}, {duration(monotonic() - started)}", flush=True)
     return max(map(_status, parts), key=(DONE, STOPPED, FAILED).index)
 
@@ -245,7 +247,11 @@ def _progress(store: Store, plan: Plan, device: str) -> tuple[list[str], Estimat
     n_missing = len(found.missing)
     under_way = sum(store.checkpoint_step(run) > 0 for run in found.missing)
     counts = (len(plan.runs), len(plan.runs) - n_missing, under_way, n_missing - under_way)
-    return [*map(str, counts)], expected(left, store, device) if left else None
+    try:
+        return [*map(str, counts)], expected(left, store, device) if left else None
+    except Exception as error:  # an estimate stops nothing
+        say(f"how long {n_missing} runs take is not known: {error}")
+        return [*map(str, counts)], None
 
 
 def verify(args: argparse.Namespace) -> int:

@@ -51,6 +51,7 @@ def test_sweep_leaves_out_what_the_device_would_have_to_train_and_cannot(capsys,
     told = capsys.readouterr().out
     assert "2 runs left out: cpu does not compute in their precision" in told
     assert "rounding: 2 of 4 runs on record" in told
+    assert told.splitlines()[-1].startswith("0 read, 2 trained, 0 missing, 2 left out, ")
     assert grokking("status", *asked) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("rounding")]
     assert line.split()[2:] == ["4", "2", "0", "2", "-"]
@@ -200,6 +201,18 @@ def test_status_counts_a_run_of_many_parts_once(capsys, tmp_path):
     line = next(line for line in capsys.readouterr().out.splitlines() if "tiny.yml" in line)
     assert line.split()[2:6] == ["2", "0", "0", "2"]
     assert line.endswith("seconds")
+
+
+def test_status_without_an_estimate_says_so_and_what_else_it_knows(capsys, profile, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("no clock")
+
+    monkeypatch.setattr(command, "expected", fails)
+    assert grokking("status", "fig1_grokking_curves", "--profile", profile()) == 0
+    told = capsys.readouterr()
+    assert "how long 2 runs take is not known: no clock" in told.err
+    line = next(line for line in told.out.splitlines() if "tiny.yml" in line)
+    assert line.split()[2:] == ["2", "0", "0", "2", "-"]
 
 
 def test_verify_names_the_damaged(capsys, profile):

@@ -99,7 +99,7 @@ def test_make_target_is_phony_and_in_the_help(target):
 
 def test_make_without_a_fitting_python_says_what_is_needed(tmp_path):
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
-    for name in ("pyproject.toml", "constraints.txt"):
+    for name in ("pyproject.toml", "setup.py", "constraints.txt"):
         (tmp_path / name).touch()
     command = ["make", "-C", str(tmp_path), "env", "PYTHON=false"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -129,7 +129,7 @@ def test_text_files_have_the_same_line_ends_on_every_machine():
 def test_environment_is_of_its_folder_and_its_python(tmp_path):
     clone = tmp_path / "clone"
     clone.mkdir()
-    for name in ("pyproject.toml", "constraints.txt"):
+    for name in ("pyproject.toml", "setup.py", "constraints.txt"):
         (clone / name).touch()
     makefile = (ROOT / "Makefile").read_text()
     install = re.search(r"@\$\(PY\) -m pip install.*?\n.*?\n", makefile)
@@ -155,29 +155,56 @@ def test_environment_is_of_its_folder_and_its_python(tmp_path):
     assert "INSTALLED" not in make_env(copy)
 
 
+@pytest.mark.parametrize(("process", "status"), [(os.getpid(), 2), (2**22 + 1, 0), (None, 0)])
+def test_clean_leaves_a_build_at_work_alone(tmp_path, process, status):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "build").mkdir()
+    if process:
+        (tmp_path / "build" / "building").write_text(f"process {process}, since 2026-01-01T00:00:00 UTC\n")
+    done = subprocess.run(["make", "-C", str(tmp_path), "clean"], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert (tmp_path / "build").exists() == bool(status)
+    told = f"make clean: a build is at work in this clone: process {process}, since"
+    assert (told in done.stderr) == bool(status)
+
+
+SHIPPED = ("profiles", "records")
+
+
+def test_what_ships_with_the_package_is_small():
+    files = [file for name in SHIPPED for file in (ROOT / "book" / name).iterdir()]
+    assert sum(file.stat().st_size for file in files) < 5e6
+
+
 @pytest.mark.slow
-def test_wheel_holds_every_room_and_trains_without_the_clone(tmp_path):
+def test_wheel_holds_every_room_and_works_without_the_clone(tmp_path):
     source, site = tmp_path / "source", tmp_path / "site"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for folder in ("grokking_core", "book/grokking_book"):
+    for folder in ("grokking_core", "book/grokking_book", *(f"book/{name}" for name in SHIPPED)):
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     wheel = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)]
     subprocess.run(wheel, check=True)
     (made,) = tmp_path.glob("*.whl")
+    assert made.stat().st_size < 5e6
     subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(made)], check=True)
     for folder in ("grokking_core", "book/grokking_book"):
         rooms = {path.relative_to((ROOT / folder).parent) for path in (ROOT / folder).rglob("*.py")}
         assert sorted(str(path) for path in rooms if not (site / path).is_file()) == []
-    code = (
-        "import grokking_core, pathlib; from grokking_core import Run, sweep;"
-        "run = Run(operation='x+y', p=7, d_model=8, n_heads=2);"
-        "print(grokking_core.__file__, sweep([run], steps=20)[0].last_step)"
-    )
+    for name in SHIPPED:
+        for file in (ROOT / "book" / name).iterdir():
+            assert (site / "grokking_core" / "shipped" / name / file.name).read_bytes() == file.read_bytes()
     env = {"PYTHONPATH": str(site), "GROKKING_RECORDS": str(tmp_path / "own"), "PATH": os.environ["PATH"]}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, cwd=tmp_path
-    )
-    assert done.stdout.split() == [str(site / "grokking_core" / "__init__.py"), "20"]
+
+    def grokking(*arguments):
+        command = [sys.executable, "-m", "grokking_core", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=env, cwd=tmp_path)
+        return done.stdout
+
+    read = grokking("sweep", "fig1_grokking_curves", "fig2_optimizers", "--profile", "laptop")
+    assert re.search(r"^[1-9]\d* read, 0 trained, 0 missing", read, re.MULTILINE)
+    trained = ("--operation", "x+y", "--p", "7", "--d-model", "8", "--n-heads", "2", "--steps", "20")
+    assert re.search(r"^0 +20 ", grokking("train", *trained), re.MULTILINE)
+    assert str(site / "grokking_core" / "shipped" / "records") in grokking("status", "--profile", "smoke")

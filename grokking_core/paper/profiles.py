@@ -16,7 +16,9 @@ from typing import Any, Literal
 
 import yaml
 
-FOLDER = Path(__file__).parents[2] / "book" / "profiles"  #: in a clone of the project
+from grokking_core import _shipped
+
+FOLDER = _shipped.folder_of("profiles")  #: of the project's own
 
 
 @dataclass(frozen=True)
@@ -174,18 +176,13 @@ def path_of(profile: str, folder: Path = FOLDER) -> Path:
     Raises
     ------
     ValueError
-        If there is no such file: lists the profiles there are, or says where they come from.
+        If there is no such file: lists the profiles there are.
     """
     path = Path(profile) if profile.endswith(".yml") else folder / f"{profile}.yml"
     if path.is_file():
         return path
-    if profile.endswith(".yml") or folder.is_dir():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yml")))
-        raise ValueError(f"profile={profile!r} is unknown: no file {path}; choose from {known or 'none'}")
-    raise ValueError(
-        f"profile={profile!r} comes with a clone of the project, in book/profiles, which is not beside this"
-        " package; name a file that ends with .yml instead"
-    )
+    known = ", ".join(sorted(p.stem for p in folder.glob("*.yml")))
+    raise ValueError(f"profile={profile!r} is unknown: no file {path}; choose from {known or 'none'}")
 
 
 def read(path: Path, names: str) -> dict[Any, Any]:

@@ -82,6 +82,17 @@ def from_bytes(content: bytes) -> tuple[Meta, Arrays]:
     return meta, arrays
 
 
+def listed(folder: Path, suffix: str = "") -> list[Path]:
+    """What a folder has, by name; nothing where it is absent, or, with a warning, cannot be read."""
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(suffix))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        warnings.warn(f"{folder} cannot be read: {error.strerror or error}", RecordWarning, stacklevel=2)
+        return []
+
+
 def header(path: Path) -> Meta:
     """What a file says of itself, nothing of it checked; empty where there is none or it cannot be read."""
     try:

@@ -176,12 +176,12 @@ AnyPack = TypeVar("AnyPack", Pack, KeptPack)
 
 def paths(folder: Path) -> list[Path]:
     """The packs in a folder, which may be absent."""
-    return sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+    return files.listed(folder, ".parquet")
 
 
 def kept_paths(folder: Path) -> list[Path]:
     """The files of what was kept in a folder, which may be absent."""
-    return sorted(folder.glob("*.kept.safetensors")) if folder.is_dir() else []
+    return files.listed(folder, ".kept.safetensors")
 
 
 def in_folder(folder: Path) -> list[Pack]:
@@ -195,7 +195,12 @@ def kept_in_folder(folder: Path) -> list[KeptPack]:
 
 
 def _readable(kind: type[AnyPack], found: list[Path]) -> list[AnyPack]:
-    packs = (_read(kind, path, path.stat().st_mtime_ns, path.stat().st_size) for path in found)
+    packs = []
+    for path in found:
+        try:
+            packs.append(_read(kind, path, path.stat().st_mtime_ns, path.stat().st_size))
+        except OSError as error:
+            warnings.warn(f"{path} cannot be read: {error.strerror or error}", RecordWarning, stacklevel=4)
     return [pack for pack in packs if pack]
 
 

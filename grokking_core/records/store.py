@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from grokking_core import _shipped
 from grokking_core.records import contents, files, shipped
 from grokking_core.records.contents import head, parting, record_from, record_parts, weight_norm
 from grokking_core.records.files import Damaged, Meta, RecordWarning, StoreError
@@ -78,9 +79,8 @@ def finished_bytes() -> float:
 
 
 def shipped_folder() -> Path:
-    """Where shipped records lie: GROKKING_SHIPPED, or book/records beside the package."""
-    beside = Path(__file__).parents[2] / "book" / "records"
-    return expanded(os.environ.get("GROKKING_SHIPPED") or beside)
+    """Where shipped records lie: GROKKING_SHIPPED, or those of the project."""
+    return expanded(os.environ.get("GROKKING_SHIPPED") or _shipped.folder_of("records"))
 
 
 @dataclass(frozen=True)
@@ -388,7 +388,7 @@ class Store:
 
 
 def _entries(folder: Path) -> Iterator[Entry]:
-    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
+    for path in files.listed(folder):
         if path.name.endswith(LOCK):
             continue
         ours = OURS.fullmatch(path.name)
@@ -397,9 +397,11 @@ def _entries(folder: Path) -> Iterator[Entry]:
             kind = "unfinished" if path.name.endswith((".tmp", ".going")) else "hidden"
         try:
             found = path.stat()
+            yield Entry(path, kind, found.st_size, found.st_mtime)
         except FileNotFoundError:  # another process was faster
             continue
-        yield Entry(path, kind, found.st_size, found.st_mtime)
+        except OSError as error:
+            yield Entry(path, kind, 0, trouble=f"cannot be read: {error.strerror or error}")
 
 
 def _checked(path: Path) -> tuple[Meta, Arrays] | None:

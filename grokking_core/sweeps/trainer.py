@@ -190,7 +190,8 @@ def device_name(device: str) -> str:
     """A device's name that no other has, on this machine or on others; letters, digits and - only."""
     name = f"{platform.node()}-{torch.device(device).type}"
     if name.endswith("-cuda"):
-        name += f"-{torch.cuda.get_device_properties(device).uuid}"  # its number is another elsewhere
+        card = torch.cuda.get_device_properties(device)
+        name += f"-{getattr(card, 'uuid', device)}"  # its number is another elsewhere
     return re.sub(r"[^0-9A-Za-z]+", "-", name)
 
 

@@ -1,5 +1,7 @@
 """What `make book` is asked for, and the environment it hands on."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +93,25 @@ def test_reader_with_settings_of_matplotlib_and_ipython_sees_the_same_figures(tm
     assert drawn == "False 10.0"
     assert Path(ipython).is_relative_to(places.build)
     assert python == sys.executable
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_kernel_has_no_settings_of_the_machines_ipython(tmp_path, ours):
+    """Such as those of /etc/ipython, which another launcher would read."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "ipython_config.py").write_text(f"open({str(tmp_path / 'read')!r}, 'w')")
+    (tmp_path / "sitecustomize.py").write_text(
+        "from IPython.core import application\n"
+        f"application.SYSTEM_CONFIG_DIRS[:] = application.ENV_CONFIG_DIRS[:] = [{str(tmp_path / 'etc')!r}]\n"
+    )
+    places = Places(tmp_path)
+    settings.make_jupyter(places)
+    kernel = json.loads((places.build / "jupyter/data/kernels/python3/kernel.json").read_text())
+    start = kernel["argv"][:-2] if ours else [sys.executable, "-m", "ipykernel_launcher"]
+    env = settings.environment(places)
+    env["PYTHONPATH"] += os.pathsep + str(tmp_path)
+    subprocess.run([*start, "--show-config-json"], env=env, capture_output=True, check=True)
+    assert (tmp_path / "read").exists() is not ours
 
 
 def test_records_that_pages_are_made_from_are_told_apart(tmp_path):

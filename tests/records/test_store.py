@@ -289,11 +289,63 @@ def test_folder_is_the_users_own(monkeypatch, tmp_path):
     assert Store().shipped == Path(files.__file__).parents[2] / "book" / "records"
 
 
+def test_home_folder_is_looked_up_only_where_it_is_needed(monkeypatch, tmp_path):
+    def none(*_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", none)
+    monkeypatch.setattr(Path, "expanduser", lambda path: none() if str(path).startswith("~") else path)
+    monkeypatch.setenv("GROKKING_RECORDS", str(tmp_path / "mine"))
+    assert Store().folder == tmp_path / "mine"
+    monkeypatch.setenv("GROKKING_RECORDS", "~/mine")
+    with pytest.raises(ValueError, match="~/mine: Could not determine home directory"):
+        Store()
+    monkeypatch.delenv("GROKKING_RECORDS")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert Store().folder == tmp_path / "grokking-companion" / "records"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    with pytest.raises(ValueError, match=r"home directory[.]: name a folder for records in GROKKING_RECORDS"):
+        Store()
+    assert Store(tmp_path / "named").folder == tmp_path / "named"
+
+
 @pytest.mark.parametrize("below", ["", "records"])
 def test_folder_that_is_a_file_is_refused(tmp_path, below):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match=f"{tmp_path / 'file'} is a file"):
         Store(tmp_path / "file" / below)
+
+
+@pytest.mark.parametrize("what", ["folder", "pack"])
+def test_shipped_records_that_cannot_be_read_stop_nothing(store, monkeypatch, what):
+    packs.write(store.shipped / "some.parquet", [])
+    store.write(record(run()))
+    refused = store.shipped if what == "folder" else store.shipped / "some.parquet"
+    listdir, stat = os.listdir, Path.stat
+
+    def denied(path):
+        if Path(path) == refused:
+            raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", lambda path: denied(path) or listdir(path))
+    monkeypatch.setattr(Path, "stat", lambda path, **how: denied(path) or stat(path, **how))
+    with pytest.warns(RecordWarning, match=f"{refused} cannot be read: Permission denied"):
+        assert store.packs == []
+    assert store.answer(run(), 10) is not None
+
+
+def test_file_that_cannot_be_looked_at_is_named(store, monkeypatch):
+    store.write(record(run()))
+    path, stat = store.path(run(), "record"), Path.stat
+
+    def denied(looked, **how):
+        if looked == path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(looked, **how)
+
+    monkeypatch.setattr(Path, "stat", denied)
+    assert [entry.trouble for entry in store.entries()] == ["cannot be read: Permission denied"]
+    assert store.usage() == {"record": (1, 0)}
 
 
 def test_vanished_folder_is_made_again(store):

@@ -422,6 +422,21 @@ def test_expectation_is_of_the_record_nearest_in_cost_whoever_trained_it(monkeyp
     assert estimate.expected({replace(small, seed=1): 500}, Store(), "cpu").seconds == pytest.approx(5.0)
 
 
+def test_estimate_that_fails_stops_nothing(capsys, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("no clock")
+
+    monkeypatch.setattr(estimate, "LONG", 1e-9)
+    monkeypatch.setattr(estimate, "expected", fails)
+    assert sweep(runs(2), 50).n_trained == 2
+    assert capsys.readouterr().err.count("how long it takes is not known: no clock\n") == 1
+
+
+def test_card_without_a_uuid_has_a_name(monkeypatch):
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: object())
+    assert device_name("cuda:1").endswith("-cuda-cuda-1")
+
+
 @pytest.mark.parametrize(("seconds", "said"), [(3, "3 seconds"), (1800, "30 minutes"), (9000, "2.5 hours")])
 def test_duration_in_words(seconds, said):
     assert estimate.duration(seconds) == said

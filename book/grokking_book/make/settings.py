@@ -25,6 +25,14 @@ from grokking_book.sources.parameters import WrongUse
 YES, NO = {"1", "yes", "true", "on"}, {"", "0", "no", "false", "off"}
 MINE = re.compile(r"(PYTHON|JUPYTER|IPYTHON|MPL|MATPLOTLIB|PAPERMILL|COVERAGE_PROCESS|TEXINPUTS)")
 OURS = ("GROKKING_PROFILE", "GROKKING_NOTEBOOK", "GROKKING_TRAINED_SINCE", "GROKKING_FRESH")
+# A kernel without the settings of this machine's IPython, which no variable keeps it from.
+KERNEL = """
+from IPython.core import application
+application.SYSTEM_CONFIG_DIRS.clear()
+application.ENV_CONFIG_DIRS.clear()
+from ipykernel.kernelapp import launch_new_instance
+launch_new_instance()
+"""
 FOLDERS = ("GROKKING_RECORDS", "GROKKING_SHIPPED", "XDG_CACHE_HOME")
 
 
@@ -162,7 +170,7 @@ def make_jupyter(places: Places) -> None:
     kernel, rc = own / "data" / "kernels" / "python3" / "kernel.json", own / "matplotlib" / "matplotlibrc"
     for file in (kernel, rc):
         file.parent.mkdir(parents=True, exist_ok=True)
-    start = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    start = [sys.executable, "-P", "-c", KERNEL, "-f", "{connection_file}"]
     kernel.write_text(json.dumps({"argv": start, "display_name": "Python 3", "language": "python"}))
     rc.touch()
 
