@@ -29,8 +29,8 @@ from grokking_core.model import plain as plain_networks
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
-from grokking_core.training import plain
 from grokking_core.training.ensemble import Ensemble, make_ensemble
+from grokking_core.updates.plain import Optimizer
 
 PAPER = Run(operation="x/y")
 SECONDS = 0.6  #: of one measurement
@@ -119,7 +119,7 @@ def plain_rate(run: Run, device: torch.device) -> Callable[[], float]:
     dataset = run.dataset()
     tokens = torch.from_numpy(data.tokens(dataset.x, dataset.y, run.n_elements)).to(device)
     labels, order = torch.from_numpy(dataset.label).to(device), torch.from_numpy(dataset.train).to(device)
-    optimizer = plain.Optimizer(run, list(network.parameters()))
+    optimizer = Optimizer(run, list(network.parameters()))
     steps = count()
 
     def step() -> int:

@@ -13,7 +13,7 @@ import torch
 
 from grokking_core import model
 from grokking_core.runs import schedule
-from grokking_core.runs.run import Run
+from grokking_core.runs.run import MA_WINDOW, Run
 
 UPDATES_AHEAD = 64  #: for which batch orders are made at once
 EVALUATION_ROWS = 1024  #: equations of the table that are evaluated at once
@@ -65,6 +65,7 @@ def bytes_per_run(run: Run) -> int:
     """Memory that a slot takes: weights, moments, tables, and the buffers of a step and of an evaluation."""
     itemsize = DTYPES[run.precision].itemsize
     n_flat = 4 + bool(run.weight_noise) + (run.decay_toward == "init")
+    n_flat += {"none": 0, "ema": 1, "ma": 1 + MA_WINDOW}[run.slow_gradient]
     parameters = n_flat * model.Layout(run).n
     n_rows = 0
     for n_equations in (run.effective_batch_size, EVALUATION_ROWS):

@@ -3,7 +3,7 @@
 A tensor operation goes through whole tensors and takes the interpreter's lock, and between two matrix
 products there would be dozens of them; these loops go through each row once and hold no lock. Numba
 compiles them at the first call and caches the machine code. On a GPU, and where Numba does not work,
-`tensor_ops` and `training.optimizer` do the same by tensor operations.
+`tensor_ops` and `updates.optimizer` do the same by tensor operations.
 
 Axes: R runs, N rows, T rows that each sees (T = 4 tokens), H heads, W = D / H. A table has several vectors
 of width D, its columns, in each of its rows; a loop is given the table as (R, rows, columns, H, W), and
@@ -267,7 +267,7 @@ def _layer_norm_backward(
 def adamw(p: Tensor, g: Tensor, m: Tensor, v: Tensor, *values: Array) -> None:
     """One update of parameters and moments, (R, n) each, with decoupled decay.
 
-    `values` are rate, scale, eps, beta1, beta2 and decay of `training.optimizer`, float64 (R, 1) each.
+    `values` are rate, scale, eps, beta1, beta2 and decay of `updates.optimizer`, float64 (R, 1) each.
     """
     _adamw(p.numpy(), g.numpy(), m.numpy(), v.numpy(), *values)
 

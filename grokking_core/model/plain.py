@@ -148,14 +148,15 @@ def build(run: Run, device: str = "cpu") -> Transformer | MLP:
     """The network of a run with its first weights, in the run's precision.
 
     Weights follow PyTorch's defaults, drawn from the run's own stream: embeddings N(0, 1), linear layers
-    uniform within 1 / sqrt(fan_in), layer norms 1 and 0. PyTorch's own generators stay as they were.
+    uniform within 1 / sqrt(fan_in), layer norms 1 and 0. With `init` "normal" embeddings and linear layers
+    are N(0, 1 / d_model). PyTorch's own generators stay as they were.
     """
     with torch.random.fork_rng(devices=[]):
         network = {"transformer": Transformer, "mlp": MLP}[run.architecture](run)
     key = streams.stream(run.seed, Purpose.INIT)
     with torch.no_grad():
         for number, (name, parameter) in enumerate(network.named_parameters()):
-            parameter.copy_(_first_values(name, parameter.shape, streams.fold(key, number)))
+            parameter.copy_(_first_values(run, name, parameter.shape, streams.fold(key, number)))
     if run.precision == "fp64":
         network = network.double()
         if isinstance(network, Transformer):
@@ -163,9 +164,11 @@ def build(run: Run, device: str = "cpu") -> Transformer | MLP:
     return network.to(device)
 
 
-def _first_values(name: str, shape: torch.Size, key: Tensor) -> Tensor:
+def _first_values(run: Run, name: str, shape: torch.Size, key: Tensor) -> Tensor:
     if "norm" in name:
         return torch.full(shape, float(name.endswith("weight")))
-    if name.startswith("embedding"):
-        return streams.normal(key, shape.numel()).view(shape)
-    return (2 * streams.uniform(key, shape.numel()).view(shape) - 1) / math.sqrt(shape[-1])
+    if run.init == "normal" or name.startswith("embedding"):
+        scale = run.init_scale / (math.sqrt(run.d_model) if run.init == "normal" else 1)
+        return scale * streams.normal(key, shape.numel()).view(shape)
+    values = (2 * streams.uniform(key, shape.numel()).view(shape) - 1) / math.sqrt(shape[-1])
+    return run.init_scale * values

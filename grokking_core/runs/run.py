@@ -12,15 +12,26 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "architecture": ("transformer", "mlp"),
     "activation": ("relu", "gelu", "tanh"),
     "norm": ("post", "pre", "none"),
-    "optimizer": ("adamw", "adam", "sgd"),
+    "init": ("pytorch", "normal"),
+    "loss": ("cross_entropy", "stablemax"),
+    "loss_precision": ("run", "fp64"),
+    "gradient": ("plain", "perp", "zero_sum"),
+    "slow_gradient": ("none", "ema", "ma"),
+    "optimizer": ("adamw", "adam", "sgd", "muon"),
     "decay_toward": ("origin", "init"),
     "precision": ("fp32", "tf32", "fp64"),
 }
+MA_WINDOW = 100  #: gradients that slow_gradient "ma" adds up
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One training run; the defaults are the paper's (section 3, appendix A.1.2).
+
+    Later papers changed the loss, its gradient or the update: StableMax and perpGrad are of Prieto et al.
+    2025 (arXiv 2501.04697), "zero_sum" is of arXiv 2605.06152, the slow gradients are Grokfast's (Lee et al.
+    2024, arXiv 2405.20233), `norm_hold` and `init_scale` Omnigrok's (Liu et al. 2022, arXiv 2210.01117). All
+    are off by default; `updates.plain` says what each does.
 
     How far the run is followed is asked of `sweep`, not stored here. A record's key leaves out the fields
     that have their default: a changed *default* of a field would change what the keys of old records mean.
@@ -46,16 +57,27 @@ class Run:
     d_ff: int | None = None  #: width of the hidden layers; None: 4 x d_model
     activation: Literal["relu", "gelu", "tanh"] = "relu"
     norm: Literal["post", "pre", "none"] = "post"  #: layer norm after, before or nowhere (transformer)
+    init: Literal["pytorch", "normal"] = "pytorch"  #: normal: every matrix N(0, 1 / d_model)
+    init_scale: float = 1.0  #: factor on the first weights, layer norms apart; above 0
 
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"  #: decay decoupled in adamw, in the gradient else
+    loss: Literal["cross_entropy", "stablemax"] = "cross_entropy"  #: of training; curves show cross-entropy
+    loss_precision: Literal["run", "fp64"] = "run"  #: of the loss, from the logits on; stablemax: fp64
+    temperature: float = 1.0  #: divides the logits in the training loss; above 0
+    gradient: Literal["plain", "perp", "zero_sum"] = "plain"  #: perp: to the weights; zero_sum: over classes
+    slow_gradient: Literal["none", "ema", "ma"] = "none"  #: Grokfast's, added to the gradient
+
+    optimizer: Literal["adamw", "adam", "sgd", "muon"] = "adamw"  #: decay decoupled in adamw and muon
     lr: float = 1e-3  #: learning rate after warm-up
     betas: tuple[float, float] = (0.9, 0.98)  #: of the moments; sgd: betas[0] is the momentum
     eps: float = 1e-8  #: added to the root of the second moment
     weight_decay: float = 1.0  #: on every parameter; adamw: multiplied by the learning rate
     decay_toward: Literal["origin", "init"] = "origin"  #: what the weights decay to
+    decay_from: int = 0  #: the first update with weight decay
+    decay_to: int | None = None  #: the first update without it again; None: never
+    norm_hold: float = 0.0  #: all weights are rescaled to this share of their first norm; 0: they are not
     warmup_steps: int = 10  #: updates of linear warm-up; the first update has rate 0
     batch_size: int | Literal["full"] | None = None  #: None: min(512, half the training set, rounded up)
-    update_noise: float = 0.0  #: standard deviation added to the update direction; see `plain.Optimizer`
+    update_noise: float = 0.0  #: standard deviation added to the update direction; see `updates.plain`
     weight_noise: float = 0.0  #: standard deviation added to the weights, in training only
     dropout: float = 0.0  #: share dropped of the feed-forward branch, in [0, 1)
     precision: Literal["fp32", "tf32", "fp64"] = "fp32"  #: of the arithmetic; tf32: CUDA products only
@@ -69,6 +91,7 @@ class Run:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(allowed)}")
         self._check_numbers()
+        self._check_training()
         self._check_split()
 
     @property
@@ -108,23 +131,27 @@ class Run:
 
     def _check_numbers(self) -> None:
         lowest = {"outliers": 0, "seed": 0, "split_seed": 0, "n_layers": 1, "d_model": 2, "n_heads": 1}
-        lowest |= {"d_ff": 1, "warmup_steps": 0}
+        lowest |= {"d_ff": 1, "warmup_steps": 0, "decay_from": 0, "decay_to": 1}
         if self.batch_size != "full":
             lowest["batch_size"] = 1
         for name, bound in lowest.items():
             value = getattr(self, name)
-            if value is None and name in ("split_seed", "d_ff", "batch_size"):
+            if value is None and name in ("split_seed", "d_ff", "batch_size", "decay_to"):
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < bound:
                 or_full = "'full' or " if name == "batch_size" else ""
                 raise ValueError(f"{name}={value!r} must be {or_full}a whole number of at least {bound}")
-        at_least_0 = ("lr", "eps", "weight_decay", "update_noise", "weight_noise")
-        for name in (*at_least_0, "train_fraction", "dropout"):
+        at_least_0 = ("lr", "eps", "weight_decay", "update_noise", "weight_noise", "norm_hold")
+        above_0 = ("init_scale", "temperature")
+        for name in (*at_least_0, *above_0, "train_fraction", "dropout"):
             if not _is_number(value := getattr(self, name)):
                 raise ValueError(f"{name}={value!r} must be a number; YAML reads 1e-3 as text, 1.0e-3 not")
         for name in at_least_0:
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name}={getattr(self, name)} must be finite and at least 0")
+        for name in above_0:
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f"{name}={getattr(self, name)} must be finite and above 0")
         betas = self.betas if isinstance(self.betas, tuple) else ()
         if len(betas) != 2 or not all(_is_number(beta) and 0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas={self.betas} must be two numbers in [0, 1)")
@@ -134,6 +161,16 @@ class Run:
             raise ValueError(f"d_model={self.d_model} must be divisible by n_heads={self.n_heads}")
         if self.architecture == "transformer" and self.d_model % 2:
             raise ValueError(f"d_model={self.d_model} must be even: positions are pairs of sine and cosine")
+
+    def _check_training(self) -> None:
+        if self.loss == "stablemax" and self.precision == "tf32":
+            digits = "is computed in float64, from logits that must have more digits"
+            raise ValueError(f"loss='stablemax' {digits} than precision='tf32'; use 'fp32' or 'fp64'")
+        if self.decay_to is not None and self.decay_to <= self.decay_from:
+            raise ValueError(f"decay_to={self.decay_to} must be above decay_from={self.decay_from}")
+        if self.optimizer == "muon" and self.architecture == "mlp" and self.hidden_width == 1:
+            needs = "needs a hidden matrix, and this network has none"
+            raise ValueError(f"optimizer='muon' {needs}: d_ff=1 must be at least 2")
 
     def _check_split(self) -> None:
         if not 0 < self.train_fraction < 1:

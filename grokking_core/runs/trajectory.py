@@ -25,7 +25,7 @@ class Trajectory:
     seconds : float
         Time its slot took, the share of an ensemble's.
     tensors : dict
-        "parameters", "first_moment", "second_moment", each (n,) on the CPU; empty before the first step.
+        "parameters" (n,) and the state of the optimizer, by name, on the CPU; empty before the first step.
     evaluation : int
         The oldest `record.EVALUATION` of a row of the curve.
     launched : dict

@@ -26,9 +26,9 @@ from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
 from grokking_core.training.batches import Tables
 from grokking_core.training.evaluation import Evaluator
-from grokking_core.training.optimizer import Optimizer
+from grokking_core.updates.gradients import logit_gradient
+from grokking_core.updates.optimizer import Optimizer
 
-MOMENTS = ("parameters", "first_moment", "second_moment")
 FEW = 8  #: slots that are evaluated at once where not all are
 
 
@@ -45,7 +45,9 @@ def group_key(run: Run) -> tuple[object, ...]:
     if run.architecture == "transformer":
         shape += (run.n_heads, run.norm)
     noise = (run.dropout > 0, run.weight_noise > 0, run.update_noise > 0)
-    return (*shape, run.activation, run.optimizer == "sgd", run.precision, *noise)
+    update = (run.loss, run.loss_precision, run.gradient, run.slow_gradient)
+    update += ("adam" if run.optimizer == "adamw" else run.optimizer,)
+    return (*shape, run.activation, run.precision, *noise, *update)
 
 
 def on_its_device(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,16 +100,20 @@ class Ensemble:
         self.device, self.batch_size, self.path = device, run.effective_batch_size, path
         on_gpu = device.type == "cuda"
         self.backend = backend or (Backend() if on_gpu else Backend(capture=launch.capture_nothing))
-        self.parameters = torch.zeros(n_slots, model.Layout(run).n, dtype=dtype, device=device)
+        layout = model.Layout(run)
+        self.parameters = torch.zeros(n_slots, layout.n, dtype=dtype, device=device)
         gradients = torch.zeros_like(self.parameters)
         loops = path == "eager" if loops is None else loops
         self.loops = model.loops_for(device) if loops else None
-        self.optimizer = Optimizer(runs, self.parameters, gradients, self.loops)
+        self.optimizer = Optimizer(runs, self.parameters, gradients, self.loops, layout.shapes)
         self.network = model.network(run, self.optimizer.noisy, gradients, self.loops)
         self.tables = Tables(runs, n_slots, dtype, device)
         self.step = torch.zeros(n_slots, dtype=torch.int64, device=device)  # of every slot, empty ones too
         self.steps = [0] * n_slots  # the same, known without asking the device
         self.dropout = torch.zeros(n_slots, dtype=torch.float64, device=device) if run.dropout else None
+        self.run = run  # any of them
+        heated = any(run.temperature != 1 for run in runs)
+        self.temperature = torch.ones(n_slots, 1, 1, dtype=torch.float64, device=device) if heated else None
         self.slots: list[Trajectory | None] = [None] * n_slots
         shared = (run, self.parameters, gradients, self.tables, self.step)
         sizes = {n_slots, min(n_slots, FEW)}
@@ -134,22 +140,20 @@ class Ensemble:
         run, tensors = trajectory.run, trajectory.tensors
         first = model.first_parameters(run)
         self.parameters[slot] = tensors.get("parameters", first).to(self.device)
-        moments = (tensors["first_moment"], tensors["second_moment"]) if tensors else None
-        self.optimizer.load(slot, run, first.to(self.device), moments)
+        self.optimizer.load(slot, run, first.to(self.device), tensors)
         self.tables.load(slot, run)
         self.step[slot] = self.steps[slot] = trajectory.step
         if self.dropout is not None:
             self.dropout[slot] = run.dropout
+        if self.temperature is not None:
+            self.temperature[slot] = run.temperature
         self.slots[slot] = trajectory
 
     @on_its_device
     def snapshot(self, slot: int) -> Trajectory:
-        """The run in a slot with a copy of its weights and moments."""
-        trajectory, optimizer = self.at(slot), self.optimizer
-        flat = (self.parameters, optimizer.first_moment, optimizer.second_moment)
-        trajectory.tensors = {
-            name: a[slot].to("cpu", copy=True) for name, a in zip(MOMENTS, flat, strict=True)
-        }
+        """The run in a slot with a copy of its weights and of the optimizer's state."""
+        trajectory, state = self.at(slot), {"parameters": self.parameters} | self.optimizer.state
+        trajectory.tensors = {name: a[slot].to("cpu", copy=True) for name, a in state.items()}
         if self.device.type == "cuda":
             trajectory.launched = {"path": self.path, "width": len(self.slots), "driver": str(cards.driver())}
         return trajectory
@@ -210,8 +214,7 @@ class Ensemble:
 
     def _launch(self) -> None:
         """Make the first update by the best path that works, each from the weights before it."""
-        moments = (self.optimizer.first_moment, self.optimizer.second_moment)
-        state = (self.parameters, *moments, self.step)
+        state = (self.parameters, *self.optimizer.state.values(), self.step)
         before = [a.clone() for a in state]
         while self._replay is None and self.path != "eager":
             try:
@@ -250,14 +253,9 @@ class Ensemble:
     def _gradients(
         self, x: Tensor, y: Tensor, label: Tensor, weight: Tensor, drop: model.Drop | None
     ) -> None:
-        """Write the gradients of each run's mean cross-entropy: (softmax - one_hot) / batch, sent back."""
-        dlogits = self.network.forward(x, y, drop).softmax(-1)
-        if self.loops:
-            self.loops.cross_entropy_backward_(dlogits, label, weight)
-        else:
-            one = torch.ones_like(label[..., None], dtype=dlogits.dtype)
-            dlogits.scatter_add_(-1, label[..., None], -one).mul_(weight[..., None])
-        self.network.backward(dlogits)
+        """Write the gradients of each run's mean training loss: with respect to the logits, sent back."""
+        logits = self.network.forward(x, y, drop)
+        self.network.backward(logit_gradient(self.run, logits, label, weight, self.temperature, self.loops))
         if torch.compiler.is_compiling():
             self.network.forget()
 

@@ -85,6 +85,12 @@ def test_columns_say_nothing_of_networks_that_lack_the_thing():
     assert row["decay"] == "0, 1"
 
 
+def test_column_of_later_papers_says_what_a_run_has_of_them():
+    assert row_of(tiny())["of later papers"] == NONE
+    row = row_of(tiny(), tiny(loss="stablemax", decay_to=50), tiny(slow_gradient="ema"))
+    assert row["of later papers"] == "loss stablemax; decay_to 50, slow_gradient ema"
+
+
 def test_batch_is_what_a_run_used():
     run = tiny()
     assert row_of(run, tiny(batch_size="full"))["batch"] == "17, all"  # half of 34

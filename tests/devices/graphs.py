@@ -44,8 +44,7 @@ def capture(update, device=None):
     owner = update.__self__
     state = []
     if isinstance(owner, Ensemble):
-        optimizer = owner.optimizer
-        state = [owner.parameters, owner.step, optimizer.first_moment, optimizer.second_moment]
+        state = [owner.parameters, owner.step, *owner.optimizer.state.values()]
     before = [a.clone() for a in state]
     with Recorder() as recorder:
         update()

@@ -23,7 +23,7 @@ from grokking_core.training import conductor, selfcheck
 from grokking_core.training import ensemble as ensembles
 from grokking_core.training.batches import Tables
 from grokking_core.training.ensemble import Ensemble, make_ensemble
-from grokking_core.training.optimizer import Optimizer
+from grokking_core.updates.optimizer import Optimizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,7 +44,14 @@ KINDS = {
     "three layers": {"n_layers": 3},
     "full batch": {"batch_size": "full"},
     "one layer": {"n_layers": 1},
-}
+    "StableMax, perpGrad, Grokfast-MA": {
+        "loss": "stablemax", "gradient": "perp", "slow_gradient": "ma", "norm_hold": 1.0,
+    },
+    "Muon, Grokfast-EMA": {
+        "optimizer": "muon", "slow_gradient": "ema", "gradient": "zero_sum", "temperature": 2.0,
+        "decay_from": 20, "decay_to": 50,
+    },
+}  # fmt: skip
 
 
 def play(fields, n_slots, path, backend=None):

@@ -20,12 +20,22 @@ PAPER = {
     "d_ff": None,
     "activation": "relu",
     "norm": "post",
+    "init": "pytorch",
+    "init_scale": 1.0,
+    "loss": "cross_entropy",
+    "loss_precision": "run",
+    "temperature": 1.0,
+    "gradient": "plain",
+    "slow_gradient": "none",
     "optimizer": "adamw",
     "lr": 1e-3,
     "betas": (0.9, 0.98),
     "eps": 1e-8,
     "weight_decay": 1.0,
     "decay_toward": "origin",
+    "decay_from": 0,
+    "decay_to": None,
+    "norm_hold": 0.0,
     "warmup_steps": 10,
     "batch_size": None,
     "update_noise": 0.0,
@@ -86,7 +96,21 @@ def test_run_takes_keywords_only():
         ({"d_ff": 0}, "d_ff=0 must be a whole number of at least 1"),
         ({"activation": "selu"}, "activation='selu' must be one of relu, gelu, tanh"),
         ({"norm": "batch"}, "norm='batch' must be one of post, pre, none"),
-        ({"optimizer": "lion"}, "optimizer='lion' must be one of adamw, adam, sgd"),
+        ({"optimizer": "lion"}, "optimizer='lion' must be one of adamw, adam, sgd, muon"),
+        ({"init": "zeros"}, "init='zeros' must be one of pytorch, normal"),
+        ({"init_scale": 0.0}, "init_scale=0.0 must be finite and above 0"),
+        ({"loss": "mse"}, "loss='mse' must be one of cross_entropy, stablemax"),
+        ({"loss_precision": "fp32"}, "loss_precision='fp32' must be one of run, fp64"),
+        ({"loss": "stablemax", "precision": "tf32"}, "loss='stablemax' is .* than precision='tf32'; use"),
+        ({"temperature": 0}, "temperature=0 must be finite and above 0"),
+        ({"temperature": float("inf")}, "temperature=inf must be finite and above 0"),
+        ({"gradient": "perpendicular"}, "'perpendicular' must be one of plain, perp, zero_sum"),
+        ({"slow_gradient": "grokfast"}, "slow_gradient='grokfast' must be one of none, ema, ma"),
+        ({"decay_from": -1}, "decay_from=-1 must be a whole number of at least 0"),
+        ({"decay_to": 0}, "decay_to=0 must be a whole number of at least 1"),
+        ({"decay_from": 50, "decay_to": 50}, "decay_to=50 must be above decay_from=50"),
+        ({"norm_hold": -1.0}, "norm_hold=-1.0 must be finite and at least 0"),
+        ({"optimizer": "muon", "architecture": "mlp", "d_ff": 1}, "'muon' needs a hidden matrix, .*d_ff=1"),
         ({"decay_toward": "mean"}, "decay_toward='mean' must be one of origin, init"),
         ({"precision": "bf16"}, "precision='bf16' must be one of fp32, tf32, fp64"),
         ({"lr": -1e-3}, "lr=-0.001 must be finite and at least 0"),
@@ -123,6 +147,9 @@ def test_run_refuses(fields, match):
         ({"train_fraction": "0.5"}, "train_fraction='0.5' must be a number"),
         ({"train_fraction": None}, "train_fraction=None must be a number"),
         ({"lr": "1e-3"}, "lr='1e-3' must be a number; YAML reads 1e-3 as text, 1.0e-3 not"),
+        ({"temperature": None}, "temperature=None must be a number"),
+        ({"norm_hold": "1"}, "norm_hold='1' must be a number"),
+        ({"decay_to": 1e3}, "decay_to=1000.0 must be a whole number"),
         ({"weight_decay": None}, "weight_decay=None must be a number"),
         ({"betas": 0.9}, "betas=0.9 must be two numbers"),
         ({"betas": ("a", "b")}, r"betas=\('a', 'b'\) must be two numbers"),
@@ -133,6 +160,10 @@ def test_run_refuses_a_value_of_another_type(fields, match):
     """YAML reads 1e-3 as text: that too is told by name."""
     with pytest.raises(ValueError, match=match):
         Run(**{"operation": "x+y", **fields})
+
+
+def test_muon_takes_an_mlp_with_a_hidden_matrix():
+    assert Run(operation="x+y", architecture="mlp", d_ff=2, optimizer="muon").optimizer == "muon"
 
 
 def test_run_of_the_mlp_may_have_any_width():
@@ -191,6 +222,11 @@ def test_identity_changes_with_every_other_field(name):
         "activation": "gelu",
         "norm": "pre",
         "optimizer": "sgd",
+        "init": "normal",
+        "loss": "stablemax",
+        "loss_precision": "fp64",
+        "gradient": "perp",
+        "slow_gradient": "ema",
         "lr": 2e-3,
         "betas": (0.9, 0.99),
         "eps": 1e-9,

@@ -530,6 +530,23 @@ def test_killed_sweep_ends_with_the_same_records(kills, tmp_path, alone):
     assert not [entry for entry in Store(folder).verify() if entry.trouble]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"slow_gradient": "ema", "loss": "stablemax"}, {"slow_gradient": "ma"}, {"optimizer": "muon"}],
+    ids=["ema", "ma", "muon"],
+)
+def test_run_with_more_state_ends_with_the_same_bits_when_stopped(fields, tmp_path):
+    """Memories of gradients are in its checkpoint: it goes on after 150 updates as if never stopped."""
+    asked = [replace(run, **fields) for run in runs(2)]
+    whole = sweep(asked, 300, store=tmp_path / "whole", keep=("weights",))
+    sweep(asked, 150, store=tmp_path / "parts", keep_checkpoints=True)
+    parts = sweep(asked, 300, store=tmp_path / "parts", keep=("weights",))
+    assert parts.n_trained == 2
+    for one, other in zip(whole, parts, strict=True):
+        assert one.curve.equals(other.curve)
+        assert np.array_equal(*(r.kept["weights"]["parameters"] for r in (one, other)))
+
+
 # What cannot be written
 
 

@@ -136,7 +136,21 @@ TWINS = FIGURE_2 | {
     "outliers": {"outliers": 10, "split_seed": 5},
     "other values": {"betas": (0.7, 0.99), "eps": 1e-4, "warmup_steps": 0, "seed": 3},
     "single precision": {"precision": "fp32", "lr": 1e-4},
+    "StableMax": {"loss": "stablemax"},
+    "StableMax in single precision": {"loss": "stablemax", "precision": "fp32", "lr": 1e-4},
+    "loss in double precision": {"loss_precision": "fp64", "precision": "fp32", "lr": 1e-4},
+    "temperature": {"temperature": 0.3, "gradient": "zero_sum"},
+    "StableMax, temperature": {"loss": "stablemax", "temperature": 3.0, "gradient": "zero_sum"},
+    "perpGrad": {"gradient": "perp", "n_layers": 2},
+    "Grokfast-EMA": {"slow_gradient": "ema", "optimizer": "adam", "weight_decay": 0.005},
+    "Grokfast-MA": {"slow_gradient": "ma", "lr": 1e-4},
+    "Muon": {"optimizer": "muon", "n_layers": 2},
+    "Muon on an MLP": {"optimizer": "muon", "architecture": "mlp"},
+    "normal first weights": {"init": "normal", "init_scale": 0.8, "norm": "none"},
+    "norm held": {"norm_hold": 1.0, "init_scale": 2.0},
+    "window of decay": {"decay_from": 20, "decay_to": 50},
 }
+AFTER = ("StableMax", "temperature", "perpGrad", "Grokfast-EMA", "Muon", "norm held", "window of decay")
 
 
 @pytest.mark.parametrize("name", TWINS)
@@ -148,7 +162,7 @@ def test_engine_agrees_with_the_plain_twin(name):
     assert record.run == run
 
 
-@pytest.mark.parametrize("name", ["AdamW", "L2", "2 layers", "norm before, 2 layers, dropout", "MLP"])
+@pytest.mark.parametrize("name", ["AdamW", "L2", "2 layers", "norm before, 2 layers, dropout", "MLP", *AFTER])
 def test_engine_without_loops_agrees_with_the_plain_twin(name):
     run = Run(**BASE | TWINS[name])
     e = Ensemble([run], 1, CPU, loops=False)

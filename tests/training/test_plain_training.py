@@ -13,6 +13,7 @@ from grokking_core.data.streams import Purpose
 from grokking_core.model import plain as model
 from grokking_core.runs import record, schedule
 from grokking_core.training import plain as train
+from grokking_core.updates import plain as updates
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,7 +29,7 @@ def weights_of(network):
 
 def optimizer(parameters, **fields):
     run = Run(**SMALL | fields)
-    return train.Optimizer(run, parameters)
+    return updates.Optimizer(run, parameters)
 
 
 def parameters(seed=0):
@@ -119,7 +120,7 @@ def test_optimizer_agrees_with_pytorchs(name, warmup_steps):
     if kind is not torch.optim.SGD:
         more = {"betas": run.betas, "eps": run.eps}
     reference = kind(theirs, lr=run.lr, weight_decay=run.weight_decay, **more)
-    optimizer = train.Optimizer(run, ours)
+    optimizer = updates.Optimizer(run, ours)
     for step in range(12):
         gradients = tuple(parameters(seed=100 + step))
         optimizer.update(step, gradients)
@@ -163,6 +164,115 @@ def test_decay_in_the_gradient_goes_toward_the_initialisation_too():
     o.update(0, tuple(torch.zeros_like(tensor) for tensor in p))
     for now, first in zip(p, start, strict=True):
         assert torch.allclose(now - first, torch.full_like(first, 0.8), rtol=0, atol=1e-14)
+
+
+def test_decay_acts_inside_its_window_only():
+    p = [torch.ones(3, dtype=torch.float64)]
+    o = optimizer(p, lr=0.1, weight_decay=2.0, warmup_steps=0, decay_from=2, decay_to=5)
+    seen = []
+    for step in range(7):
+        o.update(step, (torch.zeros_like(p[0]),))
+        seen.append(p[0][0].item())
+    assert seen == pytest.approx([1, 1, 0.8, 0.8**2, 0.8**3, 0.8**3, 0.8**3])
+
+
+def test_norm_is_held_at_a_share_of_the_first():
+    p = parameters()
+    first = parameters_to_vector(p).norm()
+    o = optimizer(p, lr=0.1, norm_hold=0.5)
+    for step in range(3):
+        o.update(step, tuple(parameters(step)))
+        assert parameters_to_vector(p).norm() == pytest.approx(0.5 * first)
+
+
+# What later papers do to the loss and to gradients.
+
+
+def test_stablemax_is_the_formula_of_its_paper():
+    """By NumPy, at numbers on both sides of 0 and at 1, where 1 / (1 - z) has no value."""
+    z, label = np.array([[-3.0, 0.0, 1.0, 2.5], [4.0, -0.5, 1.0, -2.0]]), np.array([3, 1])
+    s = np.where(z >= 0, z + 1, 1 / (1 - np.minimum(z, 0)))
+    expected = -np.log(s[[0, 1], label] / s.sum(1)).mean()
+    run = Run(**SMALL, loss="stablemax")
+    logits = torch.tensor(z, dtype=torch.float32, requires_grad=True)
+    found = updates.loss(run, logits, torch.from_numpy(label))
+    assert found.dtype == torch.float64
+    assert found.item() == pytest.approx(expected, rel=1e-12)
+    (gradient,) = torch.autograd.grad(found, logits)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "stablemax"])
+def test_temperature_divides_the_logits(loss):
+    z, label = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)), torch.arange(5)
+    hot, plain = Run(**SMALL, loss=loss, temperature=4.0), Run(**SMALL, loss=loss)
+    assert updates.loss(hot, z, label) == updates.loss(plain, z / 4, label)
+
+
+def test_loss_in_float64_sees_what_float32_rounds_away():
+    """A gap of 30 is certainty in float32, whose loss and gradient then are exactly 0."""
+    z = torch.tensor([[30.0, 0.0]], requires_grad=True)
+    seen = {}
+    for precision in ("run", "fp64"):
+        loss = updates.loss(Run(**SMALL, loss_precision=precision), z, torch.tensor([0]))
+        seen[precision] = torch.autograd.grad(loss, z)[0][0, 0].item()
+    assert seen["run"] == 0
+    assert seen["fp64"] == pytest.approx(-math.exp(-30), rel=1e-4)
+
+
+def test_perpendicular_gradient_is_so_and_as_long():
+    w, g = (
+        torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(s)) for s in (1, 2)
+    )
+    across = updates.perpendicular(g, w)
+    assert (w * across).sum().abs() < 1e-12
+    assert across.norm().item() == pytest.approx(g.norm().item())
+    assert torch.allclose(updates.perpendicular(g, torch.zeros_like(w)), g)  # biases begin as 0
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
+def test_orthogonalised_matrix_keeps_its_singular_vectors(shape):
+    """Five iterations bring most singular values to 0.7 or more, and none above 1.3."""
+    u = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    left, _, right = torch.linalg.svd(u, full_matrices=False)
+    middle = left.T @ updates.orthogonalised(u) @ right.T / math.sqrt(max(1, shape[0] / shape[1]))
+    values = middle.diagonal()
+    assert (middle - values.diag()).abs().max() < 1e-12
+    assert (values > 0.6).all()
+    assert (values < 1.3).all()
+    assert not updates.orthogonalised(torch.zeros(shape)).any()
+
+
+def test_muon_leaves_embedding_output_and_vectors_to_adamw():
+    run = Run(**SMALL, optimizer="muon")
+    names = [n for n, p in model.build(run).named_parameters() if updates.is_hidden_matrix(n, p.shape)]
+    parts = ("attention.qkv", "attention.out", "feed_forward.up", "feed_forward.down")
+    assert names == [f"blocks.{block}.{part}.weight" for block in (0, 1) for part in parts]
+
+
+@pytest.mark.parametrize(("kind", "first", "last"), [("ema", 3.0, 3.0), ("ma", 1.0, 6.0)])
+def test_slow_gradient_is_added_to_the_fast_one(kind, first, last):
+    """SGD without momentum shows the gradient: EMA starts as the first one, MA acts from update 99 on."""
+    fields = {"optimizer": "sgd", "lr": 1.0, "betas": (0.0, 0.0), "weight_decay": 0.0, "warmup_steps": 0}
+    p, moved = [torch.zeros(1, dtype=torch.float64)], []
+    o = optimizer(p, slow_gradient=kind, **fields)
+    for step in range(101):
+        before = p[0].clone()
+        o.update(step, (torch.ones_like(p[0]),))
+        moved.append((before - p[0]).item())
+    assert moved == pytest.approx([first] * 99 + [last] * 2)
+
+
+@pytest.mark.parametrize(("init", "scale"), [("pytorch", 0.5), ("normal", 1.0), ("normal", 3.0)])
+def test_first_weights_are_as_wide_as_asked(init, scale):
+    fields = {"operation": "x+y", "d_model": 64, "init": init, "init_scale": scale}
+    for name, p in model.build(Run(**fields)).named_parameters():
+        if "norm" in name:
+            assert set(p.flatten().tolist()) == {float(name.endswith("weight"))}
+            continue
+        uniform = 1 / math.sqrt(3 * p.shape[-1])
+        pytorchs = 1.0 if name.startswith("embedding") else uniform
+        assert p.std().item() == pytest.approx(scale * (1 / 8 if init == "normal" else pytorchs), rel=0.05)
 
 
 # Noise.

@@ -25,6 +25,7 @@ NONE = "–"  #: where a column says nothing of a run
 RULES = {
     "split_seed": "the run's seed",
     "d_ff": "4 × d_model",
+    "decay_to": "the last",
     "batch_size": "min(512, half of the training set, rounded up)",
 }
 
@@ -44,6 +45,20 @@ class Column(NamedTuple):
 
 def _domain(run: Run) -> str:
     return f"S{run.n}" if data.OPERATIONS[run.operation].on_group else f"mod {run.p}"
+
+
+AFTER = (
+    *("init", "init_scale", "loss", "loss_precision", "temperature", "gradient", "slow_gradient"),
+    *("decay_from", "decay_to", "norm_hold"),
+)  #: fields of `Run` that later papers brought
+
+
+def _after(run: Run) -> str | None:
+    """What a run has of later papers, as text."""
+    plain = Run(operation="x+y")
+    values = {name: getattr(run, name) for name in AFTER}
+    changed = {name: value for name, value in values.items() if value != getattr(plain, name)}
+    return "; ".join(f"{name} {value}" for name, value in changed.items()) or None
 
 
 def _in_transformers(name: str) -> Callable[[Run], Any]:
@@ -74,6 +89,7 @@ COLUMNS = (
     Column("optimizer", "betas", _field("betas")),
     Column("optimizer", "eps", _field("eps")),
     Column("optimizer", "warm-up", _field("warmup_steps")),
+    Column("optimizer", "of later papers", _after),
     Column(
         "batches and noise", "batch", lambda r: "all" if r.batch_size == "full" else r.effective_batch_size
     ),
@@ -224,7 +240,14 @@ SETTINGS = (
     Setting("positions", "sinusoidal, fixed, added to the embedding", "code", here="the same"),
     Setting("output layer", "not tied to the embedding, no norm before it", "code", here="the same"),
     Setting("first weights", "PyTorch's: embeddings N(0, 1), linear layers uniform within 1/sqrt(fan_in)",
-            "code", here="the same distributions"),
+            "code", field="init", here="the same distributions (pytorch)"),
+    Setting("factor on the first weights", "1", "code", field="init_scale"),
+    Setting("objective", "cross-entropy", "paper", field="loss", here="the same (cross_entropy)"),
+    Setting("precision of the loss", "that of the network", "code", field="loss_precision",
+            here="the same (run)"),
+    Setting("temperature of the softmax", "1", "code", field="temperature"),
+    Setting("gradient that the optimizer gets", "plain", "code", field="gradient"),
+    Setting("slow gradient added to it", "none", "code", field="slow_gradient"),
     Setting("optimizer", "adamw", "paper", field="optimizer"),
     Setting("optimizer of Figures 1 (left) and 4", "Adam, no decay, 1,000,000 updates", "paper",
             here="the same in the profile paper"),
@@ -233,6 +256,9 @@ SETTINGS = (
     Setting("eps", "1e-08", "code", field="eps"),
     Setting("weight decay", "1", "paper", "weight_decay", "weight_decay"),
     Setting("what it decays to", "origin", "paper", "weight_decay_kind", "decay_toward"),
+    Setting("first update with decay", "0", "code", field="decay_from"),
+    Setting("last update with decay", "the last", "code", field="decay_to"),
+    Setting("norm that the weights are held at", "none", "code", field="norm_hold", here="none (0)"),
     Setting("what decays", "every parameter, embeddings and layer norms too", "code", here="the same"),
     Setting("warm-up", "10", "paper", "warmup_steps", "warmup_steps"),
     Setting("rate of the first update", "0", "code", here="the same"),
