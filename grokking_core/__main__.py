@@ -13,7 +13,7 @@ import types
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from inspect import getsource
 from pathlib import Path
 from time import monotonic, time
@@ -27,6 +27,7 @@ from grokking_core import devices, sweep
 from grokking_core._streams import Forgiving, say
 from grokking_core.paper import experiments, export
 from grokking_core.paper.plans import Part, Plan, merged
+from grokking_core.probes import PROBES
 from grokking_core.records.store import KINDS, Store, finished_bytes
 from grokking_core.runs.record import utc_now
 from grokking_core.runs.records import Records
@@ -98,8 +99,9 @@ def train(args: argparse.Namespace) -> int:
         from grokking_core import plots  # an error now, not after training
 
         _check_plot(args.plot)
+    asked = {"watch": args.watch, "watch_every": args.watch_every}
     records = sweep(
-        runs, args.steps, args.stop_at, minutes=args.minutes, device=args.device, fresh=args.fresh
+        runs, args.steps, args.stop_at, minutes=args.minutes, device=args.device, fresh=args.fresh, **asked
     )
     print(milestones(records))
     if args.plot:
@@ -154,7 +156,9 @@ def sweep_experiments(args: argparse.Namespace) -> int:
         for part in merged(plans.values()):
             left = args.minutes and max(args.minutes - (monotonic() - started) / 60, 1e-6)
             where = {"executor": executor, "device": args.device, "minutes": left}
-            asked = {"stop_at": part.stop_at, "keep": part.keep, "keep_checkpoints": part.goes_on}
+            every = part.watch_every if args.watch_every is None else args.watch_every
+            part = replace(part, watch=(*part.watch, *args.watch), watch_every=every)
+            asked = part.asks | {"stop_at": part.stop_at, "keep_checkpoints": part.goes_on}
             runs = part.runs if args.scheduler else _computed(part, args.device)
             left_out |= {*part.runs} - {*runs}
             parts.append(sweep(runs, part.steps, unwritten="raise", **asked, **where))
@@ -398,6 +402,10 @@ def _how(p: argparse.ArgumentParser) -> None:
     p.add_argument("--minutes", type=float, metavar="M", help="time limit; the next call goes on from there")
     p.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda if it is there)")
     p.add_argument("--fresh", action="store_true", default=None, help="train again what is on record")
+    p.add_argument(
+        "--watch", nargs="+", default=(), metavar="PROBE", help=f"what looks at the runs: {', '.join(PROBES)}"
+    )
+    p.add_argument("--watch-every", type=int, metavar="N", help="updates between two looks (and evaluations)")
 
 
 def _train_options(p: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     UPDATE_NOISE = 4
     WEIGHT_NOISE = 5
     DROPOUT = 6
+    PROBE = 7
 
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # odd, near 2**64 over the golden ratio: spreads the counters

@@ -71,6 +71,7 @@ class Network:
         (R, n) each. `backward` overwrites the gradients.
     """
 
+    final: Tensor  #: (R, B, D), the input of the output layer at the last position, of the last `forward`
     SAVED: tuple[str, ...] = ()  #: attributes that `forward` makes anew
 
     def __init__(self, run: Run, parameters: Tensor, gradients: Tensor):

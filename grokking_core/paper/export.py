@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from grokking_core.paper.plans import Plan
+from grokking_core.probes import PROBES
 from grokking_core.records import shipped as packs
 from grokking_core.records.contents import record_parts
 from grokking_core.records.files import Damaged, Meta, StoreError
@@ -80,7 +81,8 @@ def pack(store: Store, path: Path, plans: Sequence[Plan], *, weights: bool = Fal
     """Add a user's records to a pack, those of some plans or all; returns its records and its bytes.
 
     What the pack holds stays in it, but for shorter records of the same runs. What was kept of the ends of
-    these records, but for weights, goes into one file beside the pack, and stays there likewise.
+    these records, but for weights, and what was watched, goes into one file beside the pack, and stays there
+    likewise.
 
     Parameters
     ----------
@@ -115,17 +117,21 @@ def _own(own: Store, plans: Sequence[Plan]) -> Iterator[Record]:
         found = Plan((replace(part, keep=tuple(_small(part.keep))),)).read(own, fresh=False)
         yield from found
         if found.missing:
-            yield from Plan((replace(part, runs=tuple(found.missing), keep=()),)).read(own, fresh=False)
+            bare = replace(part, runs=tuple(found.missing), keep=(), watch=(), watch_every=None)
+            yield from Plan((bare,)).read(own, fresh=False)
 
 
 def _pack_kept(own: Store, path: Path, records: Sequence[Record]) -> int:
-    """Add what was kept of the ends of records to a file of it; its bytes, 0 where there is nothing."""
+    """Add what was kept of the ends of records, and watched, to a file of it; its bytes, or 0."""
     merged = _held(path, packs.KeptPack)
     for record in records:
         for name in _small(KEPT):
             held = own.kept(record, name)
             if held:
                 merged[f"{key_of(record.run)}.{name}-{record.last_step}"] = held
+        for name in PROBES:
+            for held in own.watched_files(record, name):
+                merged[f"{key_of(record.run)}.watched-{name}"] = held
     return packs.write_kept(path, ((name, *held) for name, held in merged.items())) if merged else 0
 
 

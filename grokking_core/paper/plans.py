@@ -25,11 +25,18 @@ class Part:
     steps: int  #: optimizer updates
     stop_at: float | None = None  #: validation accuracy in (0, 1] that ends a run
     keep: tuple[str, ...] = ()  #: names in record.KEPT: what the records must have of the end
+    watch: tuple[str, ...] = ()  #: names in probes.PROBES: what is watched along the way
+    watch_every: int | None = None  #: updates after which probes look between evaluations
     goes_on: bool = False  #: later parts follow these runs further: their checkpoints stay
 
     def __post_init__(self) -> None:
         """Take every run once: a seed, or a share, named twice is no second sample."""
         object.__setattr__(self, "runs", tuple(dict.fromkeys(self.runs)))
+
+    @property
+    def asks(self) -> dict[str, Any]:
+        """What the records must have beside a curve, as `sweep` is asked for it."""
+        return {"keep": self.keep, "watch": self.watch, "watch_every": self.watch_every}
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,7 @@ class Plan:
         if since := os.environ.get("GROKKING_TRAINED_SINCE"):
             return self.read(options.get("store"), since)
         return self._joined(
-            sweep(
-                part.runs, part.steps, part.stop_at, keep=part.keep, keep_checkpoints=part.goes_on, **options
-            )
+            sweep(part.runs, part.steps, part.stop_at, **part.asks, keep_checkpoints=part.goes_on, **options)
             for part in self.parts
         )
 
@@ -77,7 +82,7 @@ class Plan:
         store = store if isinstance(store, Store) else Store(store)
         parts = []
         for part in self.parts:
-            reading = Reading(Question.of(part.steps, part.stop_at, keep=part.keep, fresh=fresh), store)
+            reading = Reading(Question.of(part.steps, part.stop_at, **part.asks, fresh=fresh), store)
             reading.read(part.runs)
             parts.append(reading.records(part.runs))
         records = self._joined(parts)
@@ -103,6 +108,7 @@ class Plan:
 
 End = tuple[int, float | None]  #: of a question: steps, and the validation accuracy at which a run ends early
 Asked = dict[End, tuple[str, ...]]  #: what is to be kept, by the end of the question
+Watch = dict[Run, tuple[tuple[str, ...], int | None]]  #: what is to be watched of a run, and how often
 
 
 def merged(plans: Iterable[Plan]) -> list[Part]:
@@ -110,33 +116,34 @@ def merged(plans: Iterable[Plan]) -> list[Part]:
 
     First come the runs that go on: each is asked in the order in which it comes to the ends of all questions
     about it. Of the others the longest questions come first, those without a stop rule before those with:
-    they answer the others.
+    they answer the others. What is watched of a run for one question is watched for all.
     """
     parts = [part for plan in plans for part in plan.parts]
     asked: dict[Run, Asked] = {}
+    watch: Watch = {}
     for part in parts:
         for run in part.runs:
             of_run, end = asked.setdefault(run, {}), (part.steps, part.stop_at)
             of_run[end] = tuple(dict.fromkeys((*of_run.get(end, ()), *part.keep)))
+            names, every = watch.get(run, ((), None))
+            every = math.gcd(every or 0, part.watch_every or 0) or None
+            watch[run] = tuple(dict.fromkeys((*names, *part.watch))), every
     going = {run for part in parts if part.goes_on for run in part.runs}
-    first = _alike((run, *stage) for run in asked if run in going for stage in _stages(asked[run]))
-    others = _alike(
-        (run, *end, asked[run][end], False) for run in asked if run not in going for end in asked[run]
-    )
+    stages = ((run, *stage) for run in asked if run in going for stage in _stages(asked[run]))
+    ends = ((run, *end, asked[run][end], False) for run in asked if run not in going for end in asked[run])
+    first, others = _alike(stages, watch), _alike(ends, watch)
     first.sort(key=lambda part: (_height(part.stop_at), part.steps))
     others.sort(key=lambda part: (-_height(part.stop_at), -part.steps))
     return first + others
 
 
-def _alike(asked: Iterable[tuple[Run, int, float | None, tuple[str, ...], bool]]) -> list[Part]:
+def _alike(asked: Iterable[tuple[Run, int, float | None, tuple[str, ...], bool]], watch: Watch) -> list[Part]:
     """A part for all the runs of which the same is asked."""
-    runs: dict[tuple[int, float | None, tuple[str, ...], bool], list[Run]] = {}
-    for run, steps, stop_at, keep, goes_on in asked:
-        runs.setdefault((steps, stop_at, keep, goes_on), []).append(run)
-    return [
-        Part(runs=tuple(found), steps=steps, stop_at=stop_at, keep=keep, goes_on=goes_on)
-        for (steps, stop_at, keep, goes_on), found in runs.items()
-    ]
+    runs: dict[tuple[Any, ...], list[Run]] = {}
+    for run, *of_run in asked:
+        runs.setdefault((*of_run, *watch[run]), []).append(run)
+    names = ("steps", "stop_at", "keep", "goes_on", "watch", "watch_every")
+    return [Part(runs=tuple(found), **dict(zip(names, key, strict=True))) for key, found in runs.items()]
 
 
 def _height(stop_at: float | None) -> float:

@@ -1,4 +1,7 @@
-"""What is in a file of records, and whether it is what the file's name promises."""
+"""What is in a file of records, and whether it is what the file's name promises.
+
+Names are `<key>.<kind>`, with `-<step>` where it is of a run's end, or `-<probe>` for what a probe saw.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import pandas as pd
 
 from grokking_core.records.files import Damaged, Meta
 from grokking_core.runs.keys import NUMERICS, key_of, rule_of
-from grokking_core.runs.record import COLUMNS, Arrays, Record
+from grokking_core.runs.record import COLUMNS, Arrays, Record, utc_now
 from grokking_core.runs.run import Run
 
 
@@ -45,6 +48,37 @@ def record_from(meta: Meta, arrays: Arrays, run: Run | None = None) -> Record:
     )
 
 
+def watched_parts(run: Run, probe: str, frame: pd.DataFrame) -> tuple[Meta, Arrays]:
+    """What a probe saw of a run, as plain values and arrays."""
+    meta = head(run, "watched") | {"probe": probe, "columns": list(frame), "date": utc_now()}
+    return meta, {str(name): frame[name].to_numpy() for name in frame}
+
+
+def watched_from(
+    meta: Meta, arrays: Arrays, record: Record | None = None, every: int | None = None
+) -> pd.DataFrame | None:
+    """The inverse of `watched_parts`; of a record, the rows of its steps, None where some are not there.
+
+    Parameters
+    ----------
+    record : Record, optional
+        That the rows must be of: the norm of the weights at its end tells it from another machine's.
+    every : int, optional
+        Updates after which rows are asked for between the steps of the record's curve.
+    """
+    frame = pd.DataFrame({name: arrays[name] for name in meta["columns"]})
+    if record is None:
+        return frame
+    steps = np.union1d(
+        record.curve["step"], np.arange(0, record.last_step + 1, every or record.last_step + 1)
+    )
+    frame = frame.loc[np.isin(frame["step"], steps)].reset_index(drop=True)
+    if not np.array_equal(frame["step"], steps):
+        return None
+    same = np.array_equal(frame["weight_norm"][-1:], record.curve["weight_norm"][-1:], equal_nan=True)
+    return frame if same else None
+
+
 def weight_norm(record: Record) -> float | None:
     """Norm of the weights at a record's end; None where it is not finite."""
     norm = float(record.curve["weight_norm"].iloc[-1])
@@ -52,7 +86,7 @@ def weight_norm(record: Record) -> float | None:
 
 
 def check(name: str, meta: Meta, arrays: Arrays) -> None:
-    """Raise `Damaged` where readable content is not what its name, `<key>.<kind>[-<step>]`, promises.
+    """Raise `Damaged` where readable content is not what its name promises.
 
     The key is computed anew from the run that the content names, so that one run's record is never taken
     for another's.
@@ -69,6 +103,12 @@ def check(name: str, meta: Meta, arrays: Arrays) -> None:
         raise Damaged("it belongs to another run than its name says")
     if kind == "record":
         _check_curve(meta, arrays)
+    elif kind == "watched":
+        lengths = {array.shape for array in arrays.values()}
+        if meta.get("probe") != step or {*meta.get("columns", ())} != {*arrays} or len(lengths) != 1:
+            raise Damaged("it is not what a probe of this name saw")
+        if not {"step", "weight_norm"} <= {*arrays} or not isinstance(meta.get("date"), str):
+            raise Damaged("it does not say which rows they are")
     elif kind in ("checkpoint", "finished"):
         if not {"step", "seconds", "date"} <= meta.keys() or arrays.get("rows", np.empty(0)).ndim != 2:
             raise Damaged("it lacks what a run needs to go on")

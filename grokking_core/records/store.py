@@ -21,23 +21,32 @@ from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from grokking_core import _shipped
 from grokking_core.records import contents, files, shipped
-from grokking_core.records.contents import head, parting, record_from, record_parts, weight_norm
+from grokking_core.records.contents import (
+    head,
+    parting,
+    record_from,
+    record_parts,
+    watched_from,
+    watched_parts,
+    weight_norm,
+)
 from grokking_core.records.files import Damaged, Meta, RecordWarning, StoreError
 from grokking_core.records.shipped import KeptPack, Pack
 from grokking_core.runs.keys import NUMERICS, key_of
 from grokking_core.runs.record import COLUMNS, KEPT, Arrays, Record, utc_now
 from grokking_core.runs.run import Run
-from grokking_core.runs.trajectory import Trajectory
+from grokking_core.runs.trajectory import ALWAYS_WATCHED, Trajectory, Watched
 
-KINDS = ("record", *KEPT, "checkpoint", "finished")
+KINDS = ("record", *KEPT, "watched", "checkpoint", "finished")
 SUFFIX = ".safetensors"
 LONGEST_WAIT = 10.0  #: seconds for a process that writes a record, which may have been paused
 LOCK = ".lock"  #: a hidden file with nothing in it, see `sweep`
-OURS = re.compile(rf"[0-9a-f]{{64}}\.({'|'.join(KINDS)})(?:-\d+)?\.safetensors")
+OURS = re.compile(rf"[0-9a-f]{{64}}\.({'|'.join(KINDS)})(?:-\w+)?\.safetensors")
 PathLike = str | os.PathLike[str]
 
 
@@ -141,6 +150,8 @@ class Store:
         stop_at: float | None = None,
         *,
         keep: Sequence[str] = (),
+        watch: Sequence[str] = (),
+        watch_every: int | None = None,
         since: str = "",
     ) -> Record | None:
         """What is on record of a run, up to an evaluation step `steps` or `stop_at`; else None.
@@ -149,26 +160,34 @@ class Store:
         ----------
         keep : sequence of str
             Only with these, names out of `KEPT`, kept of the end, which the record then has.
+        watch : sequence of str
+            Only with what these probes saw, which the record then has.
+        watch_every : int, optional
+            Only with rows after every so many updates, too.
         since : str
             Only what was trained at or after this date (UTC, ISO 8601).
         """
-        for record in self._found(run, f"record-{steps}" if since or keep else None):
+        for record in self._found(run, f"record-{steps}" if since or keep or watch else None):
             part = record.until(steps, stop_at)
             if part is None or record.provenance["date"] < since:
                 continue
             kept = {name: held[1] for name in keep if (held := self.kept(part, name, since))}
-            if len(kept) == len(keep):
-                return replace(part, kept=kept)
+            seen = ((name, self.watched(part, name, watch_every, since)) for name in watch)
+            watched = {name: frame for name, frame in seen if frame is not None}
+            if len(kept) == len(keep) and len(watched) == len(watch):
+                return replace(part, kept=kept, watched=watched)
         return None
 
-    def write(self, record: Record, asked: int | None = None) -> None:
-        """Keep a record and what was kept of its end; a longer record stays as it is.
+    def write(self, record: Record, asked: int | None = None, since: str = "") -> None:
+        """Keep a record, what was kept of its end and what was watched; a longer record stays as it is.
 
         Parameters
         ----------
         asked : int, optional
-            Steps of a question with `since` or `keep`, which must find this record beside a longer one:
-            that is older, or another machine's.
+            Steps of a question with `since`, `keep` or `watch`, which must find this record beside a longer
+            one: that is older, or another machine's.
+        since : str
+            What was watched before this date does not count.
 
         Raises
         ------
@@ -176,6 +195,7 @@ class Store:
             With the path and the reason.
         """
         self.write_kept(record)
+        self.write_watched(record, since)
         path = self.path(record.run, "record")
         deadline = time.monotonic() + LONGEST_WAIT
         late = lambda: time.monotonic() > deadline  # noqa: E731
@@ -215,6 +235,40 @@ class Store:
                 return held
         return None
 
+    def write_watched(self, record: Record, since: str = "") -> None:
+        """Write what probes saw, a file a probe; one with more rows of the same run stays as it is.
+
+        Raises
+        ------
+        StoreError
+            With the path and the reason.
+        """
+        for name, frame in record.watched.items():
+            path = self.path(record.run, f"watched-{name}")
+            held = self._read(path)
+            if held and held[0]["date"] >= since and len(held[1]["step"]) > len(frame):
+                here = np.isin(held[1]["step"], frame["step"])
+                if np.array_equal(held[1]["weight_norm"][here], frame["weight_norm"], equal_nan=True):
+                    continue
+            files.write(path, files.to_bytes(*watched_parts(record.run, name, frame)))
+
+    def watched(
+        self, record: Record, name: str, every: int | None = None, since: str = ""
+    ) -> pd.DataFrame | None:
+        """What a probe saw of a record's run to its end, at or after a date; None where it is not there."""
+        for held in self.watched_files(record, name):
+            frame = watched_from(*held, record, every) if held[0]["date"] >= since else None
+            if frame is not None:
+                return frame
+        return None
+
+    def watched_files(self, record: Record, name: str) -> Iterator[tuple[Meta, Arrays]]:
+        """Every file of what a probe saw of a record's run, also of another machine's."""
+        path = self.path(record.run, f"watched-{name}")
+        singles = (self._read(folder / path.name) for folder in (self.folder, self.shipped))
+        packed = (pack.get(path.name.removesuffix(SUFFIX)) for pack in self.kept_packs)
+        yield from (held for held in chain(singles, packed) if held)
+
     def check_writable(self) -> None:
         """Raise `StoreError`, with the path and the reason, where nothing can be written."""
         probe = self.folder / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
@@ -247,9 +301,15 @@ class Store:
         """
         meta = head(trajectory.run, kind)
         meta |= {"step": trajectory.step, "seconds": trajectory.seconds, "evaluation": trajectory.evaluation}
-        meta |= {"date": utc_now()}
+        meta |= {"date": utc_now(), "watch_every": trajectory.watch_every}
+        meta["watched"] = {name: list(seen.columns) for name, seen in trajectory.watched.items()}
         rows = np.array(trajectory.rows, np.float64).reshape(-1, len(COLUMNS))
         arrays = {name: t.numpy() for name, t in trajectory.tensors.items()} | {"rows": rows}
+        for name, seen in trajectory.watched.items():
+            width = len(ALWAYS_WATCHED) + len(seen.columns)
+            arrays[f"watched {name}"] = np.array(seen.rows, np.float64).reshape(-1, width)
+            if seen.state is not None:
+                arrays[f"state {name}"] = seen.state.numpy()
         files.write(self.path(trajectory.run, kind), files.to_bytes(meta, arrays))
 
     def checkpoint(self, run: Run, since: str = "") -> Trajectory | None:
@@ -262,10 +322,21 @@ class Store:
         else:
             return None
         meta, arrays = held
-        rows: list[tuple[float, ...]] = [(int(row[0]), *row[1:]) for row in arrays.pop("rows").tolist()]
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        evaluation = meta.get("evaluation", 1)
-        return Trajectory(run, meta["step"], rows, meta["seconds"], tensors, evaluation)
+        watched = {}
+        for name, columns in meta.get("watched", {}).items():
+            seen = _rows(tensors.pop(f"watched {name}"))
+            watched[name] = Watched(tuple(columns), seen, tensors.pop(f"state {name}", None))
+        return Trajectory(
+            run,
+            meta["step"],
+            _rows(tensors.pop("rows")),
+            meta["seconds"],
+            tensors,
+            meta.get("evaluation", 1),
+            watched=watched,
+            watch_every=meta.get("watch_every"),
+        )
 
     def checkpoint_step(self, run: Run) -> int:
         """Updates that a run's checkpoint has behind it, by the file's header alone; 0 without one."""
@@ -385,6 +456,10 @@ class Store:
         except StoreError as error:
             warnings.warn(str(error), RecordWarning, stacklevel=3)
             return None
+
+
+def _rows(values: torch.Tensor) -> list[tuple[float, ...]]:
+    return [(int(row[0]), *row[1:]) for row in values.tolist()]
 
 
 def _entries(folder: Path) -> Iterator[Entry]:

@@ -55,6 +55,8 @@ class Record:
         Package version and source hash, torch, device, precision, evaluation, seconds, date.
     kept : dict
         What was kept of the run's end, by name: arrays by name, as `weights.ends` says.
+    watched : dict
+        What probes saw, by name: a frame with `step`, `weight_norm` and the probe's columns.
     parameters : Tensor or None
         Last weights, (n,), in the order of the plain network's parameters, of a run that has just been
         followed. Records do not hold them: ask for `keep=("weights",)`.
@@ -65,6 +67,7 @@ class Record:
     diverged_at: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     kept: dict[str, Arrays] = field(default_factory=dict)
+    watched: dict[str, pd.DataFrame] = field(default_factory=dict)
     parameters: Tensor | None = None
 
     @property
@@ -117,7 +120,8 @@ class Record:
         if end == len(step) - 1:
             return self
         curve = self.curve.iloc[: end + 1]
-        return replace(self, curve=curve, diverged_at=None, kept={}, parameters=None)
+        watched = {name: frame[frame["step"] <= step[end]] for name, frame in self.watched.items()}
+        return replace(self, curve=curve, diverged_at=None, kept={}, watched=watched, parameters=None)
 
 
 def is_finite(row: tuple[float, ...]) -> bool:

@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from grokking_core import probes
 from grokking_core.records.store import Store
 from grokking_core.runs import schedule
 from grokking_core.runs.record import Record, utc_now
 from grokking_core.runs.run import Run
-from grokking_core.runs.trajectory import Trajectory
+from grokking_core.runs.trajectory import Trajectory, Watched
 from grokking_core.weights import ends
 
 PROCESS_STARTED = utc_now()
@@ -23,6 +24,8 @@ class Question:
     steps: int  #: an evaluation step
     stop_at: float | None = None  #: validation accuracy in (0, 1]
     keep: tuple[str, ...] = ()  #: of the end, names out of record.KEPT
+    watch: tuple[str, ...] = ()  # names out of probes.PROBES
+    watch_every: int | None = None  # updates after which they look between evaluations
     keep_checkpoints: bool = False  #: whatever the limit of the disk: a later question goes on from there
     since: str = ""  #: trained at or after this date, UTC
 
@@ -33,6 +36,8 @@ class Question:
         stop_at: float | None = None,
         *,
         keep: Sequence[str] = (),
+        watch: Sequence[str] = (),
+        watch_every: int | None = None,
         keep_checkpoints: bool = False,
         fresh: bool | None = None,
     ) -> Question:
@@ -41,13 +46,28 @@ class Question:
             steps=schedule.last_step(steps),
             stop_at=stop_at,
             keep=ends.check(keep),
+            watch=probes.check(watch, watch_every),
+            watch_every=watch_every,
             keep_checkpoints=keep_checkpoints,
             since=_since(fresh),
         )
 
     def read(self, store: Store, run: Run) -> Record | None:
         """The answer that is on record."""
-        return store.answer(run, self.steps, self.stop_at, keep=self.keep, since=self.since)
+        watch = {"watch": self.watch, "watch_every": self.watch_every}
+        return store.answer(run, self.steps, self.stop_at, keep=self.keep, since=self.since, **watch)
+
+    def begin(self, run: Run, checkpoint: Trajectory | None) -> Trajectory:
+        """Where to go on with a run: at its checkpoint, if that has all that is watched, else at step 0."""
+        trajectory = checkpoint or Trajectory(run)
+        every = trajectory.watch_every
+        as_often = every == self.watch_every or (every and self.watch_every and self.watch_every % every == 0)
+        if not self.watch:
+            trajectory.watch_every = None
+        elif not trajectory.watched.keys() >= {*self.watch} or not (as_often or self.watch_every is None):
+            trajectory = Trajectory(run, watch_every=self.watch_every)
+        trajectory.watched = {name: trajectory.watched.get(name, Watched()) for name in self.watch}
+        return trajectory
 
     def past(self, trajectory: Trajectory, device: str) -> Record | None:
         """The answer that a run under way has come to, or gone past."""
@@ -56,7 +76,7 @@ class Question:
     @property
     def beside_steps(self) -> int | None:
         """Steps, where the record must be found beside a longer one."""
-        return self.steps if self.since or self.keep else None
+        return self.steps if self.since or self.keep or self.watch else None
 
 
 def _since(fresh: bool | None) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from grokking_core import probes
 from grokking_core.records.store import Store, finished_bytes
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
@@ -34,6 +35,8 @@ def sweep(
     stop_at: float | None = None,
     *,
     keep: Sequence[str] = (),
+    watch: Sequence[str] = (),
+    watch_every: int | None = None,
     keep_checkpoints: bool = False,
     minutes: float | None = None,
     fresh: bool | None = None,
@@ -63,6 +66,11 @@ def sweep(
     keep : sequence of str
         What of the end is in `Record.kept`: "weights", "output_rows", "answers", "frame" or "sharpness",
         as `record.KEPT` lists them. Weights on record are enough to compute the others.
+    watch : sequence of str
+        What probes see while it is trained is in `Record.watched`, a frame by step for each name out of
+        `probes.PROBES`; no bit of the run depends on it. What is not on record is seen by training again.
+    watch_every : int, optional
+        Updates, at least 1, after which probes look between evaluations; by default at evaluations only.
     keep_checkpoints : bool
         Whether the checkpoint of a run that has ended stays whatever the limit of the disk. Others stay
         as long as they take less than GROKKING_CHECKPOINTS_GB, 2 by default.
@@ -90,8 +98,9 @@ def sweep(
     Raises
     ------
     ValueError
-        If `runs`, `steps`, `stop_at`, `keep`, `minutes` or `device` is not one of the above, or a run
-        that must be trained has a precision that the device has not.
+        If `runs`, `steps`, `stop_at`, `keep`, `watch`, `watch_every`, `minutes` or `device` is not one of the
+        above, a probe cannot watch a run, or a run that must be trained has a precision that the device has
+        not.
     ModuleNotFoundError
         If what is to be kept needs a package that is not installed.
     StoreError
@@ -111,7 +120,10 @@ def sweep(
     _check(runs, stop_at, minutes, options.trains_on if executor is None else None)
     store = store if isinstance(store, Store) else Store(store)
     finished_bytes()  # wrong settings now, not after training
-    question = Question.of(steps, stop_at, keep=keep, keep_checkpoints=keep_checkpoints, fresh=fresh)
+    watching = {"watch": probes.check(watch, watch_every, runs), "watch_every": watch_every}
+    question = Question.of(
+        steps, stop_at, keep=keep, keep_checkpoints=keep_checkpoints, fresh=fresh, **watching
+    )
     reading, writing = Reading(question, store), Writing(question, store, must_write=unwritten == "raise")
     reading.read(runs)
     with Stop(minutes) as stop:

@@ -133,12 +133,12 @@ class Trainer:
         for run in runs:
             if key_of(run) in reading.answers:
                 continue
-            trajectory = self.store.checkpoint(run, question.since) or Trajectory(run)
+            trajectory = question.begin(run, self.store.checkpoint(run, question.since))
             past = question.past(trajectory, self.device)
             if past is None:
                 trajectories.append(trajectory)
             elif question.keep and past.last_step != trajectory.step:
-                trajectories.append(Trajectory(run))  # the weights are no longer those of that step
+                trajectories.append(question.begin(run, None))  # the weights are no longer those of that step
             elif question.keep:
                 reading.was_read.add(key_of(run))
                 trajectories.append(trajectory)  # what is to be kept is computed

@@ -33,7 +33,7 @@ class Writing:
     def write(self, record: Record) -> bool:
         """Put a record into the folder; whether it is there now."""
         try:
-            self.store.write(record, self.question.beside_steps)
+            self.store.write(record, self.question.beside_steps, self.question.since)
         except StoreError as error:
             self.unwritten.append(record)
             self.failed(error)
@@ -69,7 +69,7 @@ class Writing:
         """Try once more to write what could not be written."""
         for record in self.unwritten.copy():
             try:
-                self.store.write(record, self.question.beside_steps)
+                self.store.write(record, self.question.beside_steps, self.question.since)
             except StoreError:
                 return
             self.unwritten.remove(record)

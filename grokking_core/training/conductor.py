@@ -55,7 +55,7 @@ def train(
     Parameters
     ----------
     trajectories : iterable of Trajectory
-        New or under way, started in this order; on a GPU all with one `group_key`.
+        New or under way, started in this order; on a GPU all with one `group_key`. All are watched alike.
     steps : int
         Updates, rounded up to the evaluation grid.
     stop_at : float, optional
@@ -81,13 +81,13 @@ def train(
     device, queue = torch.device(device), deque(trajectories)
     if not queue:
         return
-    runs = [trajectory.run for trajectory in queue]
+    runs, watch = [trajectory.run for trajectory in queue], tuple(queue[0].watched)
     for run in runs:
         limits.check_precision(run, device)
     cores, last_step = torch.get_num_threads(), schedule.last_step(steps)
     width = limits.fitting_width(runs, device, width or limits.default_width(device))
     conductor = Conductor(
-        make=_maker(runs, device, last_step),
+        make=_maker(runs, device, last_step, watch),
         n_alone=0 if device.type == "cuda" else width,
         queue=queue,
         last_step=last_step,
@@ -108,14 +108,16 @@ def train(
             limits.give_back(device)
 
 
-def _maker(runs: Sequence[Run], device: torch.device, last_step: int) -> Callable[[int, int], Ensemble]:
+def _maker(
+    runs: Sequence[Run], device: torch.device, last_step: int, watch: Sequence[str]
+) -> Callable[[int, int], Ensemble]:
     """Makes ensembles of some width for runs that are at some step or further."""
     best = cards.path_of(device) if device.type == "cuda" else "eager"
 
     def make(width: int, step: int) -> Ensemble:
         n_updates = last_step * max(1, len(runs) // width) - step  # roughly: some end early
         path = "graph" if best == "compiled" and not pays(width, n_updates) else best
-        return make_ensemble(runs, width, device, path)
+        return make_ensemble(runs, width, device, path, watch=watch)
 
     return make
 
@@ -246,7 +248,7 @@ class Conductor:
         trajectory = self._next()
         if trajectory is None:
             return None
-        e = Ensemble([trajectory.run], 1, torch.device("cpu"))
+        e = Ensemble([trajectory.run], 1, torch.device("cpu"), watch=tuple(trajectory.watched))
         e.load(0, trajectory)
         self.ensembles.append(e)
         self.written_at[id(e)] = time.monotonic()

@@ -21,7 +21,8 @@ from grokking_core.data import streams
 from grokking_core.data.streams import Purpose
 from grokking_core.devices import cards, launch, limits
 from grokking_core.devices.launch import Backend, LostUpdateError, Update
-from grokking_core.runs import schedule
+from grokking_core.model.tensor_ops import cross_entropy
+from grokking_core.probes import PROBES
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
 from grokking_core.training.batches import Tables
@@ -78,6 +79,8 @@ class Ensemble:
         by default on the path "eager".
     backend : launch.Backend, optional
         What compiles and captures; by default torch, which captures on CUDA only.
+    watch : sequence of str
+        Names of the probes that look at every run.
 
     Raises
     ------
@@ -93,6 +96,7 @@ class Ensemble:
         path: str = "eager",
         loops: bool | None = None,
         backend: Backend | None = None,
+        watch: Sequence[str] = (),
     ):
         if path not in launch.PATHS:
             raise ValueError(f"path={path!r} must be one of {', '.join(launch.PATHS)}")
@@ -117,7 +121,10 @@ class Ensemble:
         self.slots: list[Trajectory | None] = [None] * n_slots
         shared = (run, self.parameters, gradients, self.tables, self.step)
         sizes = {n_slots, min(n_slots, FEW)}
-        self.evaluators = {size: Evaluator(*shared, size, self.loops) for size in sizes}
+        self.evaluators = {size: Evaluator(*shared, size, self.loops, bool(watch)) for size in sizes}
+        self.probes = {name: PROBES[name](run, n_slots, device) for name in watch}
+        sees_loss = any(probe.sees_loss for probe in self.probes.values())
+        self.batch_loss = torch.zeros(n_slots, dtype=torch.float64, device=device) if sees_loss else None
         self._replay: Update | None = None  # makes an update
         self._replays: dict[int, Update] = {}  # makes an evaluation, by the number of its slots
         self._differentiate: Callable[..., None] | None = None  # compiled, in the place of `_gradients`
@@ -147,6 +154,10 @@ class Ensemble:
             self.dropout[slot] = run.dropout
         if self.temperature is not None:
             self.temperature[slot] = run.temperature
+        for name, probe in self.probes.items():
+            seen = trajectory.watched[name]
+            seen.columns = probe.columns(run)
+            probe.load(slot, run, seen.state)
         self.slots[slot] = trajectory
 
     @on_its_device
@@ -154,6 +165,9 @@ class Ensemble:
         """The run in a slot with a copy of its weights and of the optimizer's state."""
         trajectory, state = self.at(slot), {"parameters": self.parameters} | self.optimizer.state
         trajectory.tensors = {name: a[slot].to("cpu", copy=True) for name, a in state.items()}
+        for name, probe in self.probes.items():
+            if probe.state is not None:
+                trajectory.watched[name].state = probe.state[slot].to("cpu", copy=True)
         if self.device.type == "cuda":
             trajectory.launched = {"path": self.path, "width": len(self.slots), "driver": str(cards.driver())}
         return trajectory
@@ -163,14 +177,14 @@ class Ensemble:
     @on_its_device
     @torch.inference_mode()
     def advance(self, interrupted: Callable[[], bool]) -> None:
-        """Step every slot until the next evaluation of any run, and evaluate; or until interrupted.
+        """Step every slot until the next evaluation, or look, at any run, and make it; or until interrupted.
 
         Runs at step 0 are evaluated first, and none is stepped, since some may end there.
         """
         started, live = time.perf_counter(), [t for t in self.slots if t]
         if not any(trajectory.is_due for trajectory in live):
-            self.update(min(schedule.next_evaluation(t.step) - t.step for t in live), interrupted)
-        self.evaluate([slot for slot in self.live if self.at(slot).is_due])
+            self.update(min(t.next_stop - t.step for t in live), interrupted)
+        self.evaluate([slot for slot in self.live if self.at(slot).is_due or self.at(slot).is_looked_at])
         for trajectory in live:
             trajectory.seconds += (time.perf_counter() - started) / len(live)
 
@@ -214,7 +228,8 @@ class Ensemble:
 
     def _launch(self) -> None:
         """Make the first update by the best path that works, each from the weights before it."""
-        state = (self.parameters, *self.optimizer.state.values(), self.step)
+        states = (probe.state for probe in self.probes.values() if probe.state is not None)
+        state = (self.parameters, *self.optimizer.state.values(), self.step, *states)
         before = [a.clone() for a in state]
         while self._replay is None and self.path != "eager":
             try:
@@ -247,6 +262,8 @@ class Ensemble:
         self.optimizer.perturb(self.step)
         drop = self._drop() if self.dropout is not None else None
         (self._differentiate or self._gradients)(x, y, label, weight, drop)
+        for probe in self.probes.values():
+            probe.update(self.batch_loss, self.optimizer.gradients)
         self.optimizer.update(self.step, self._optimize)
         self.step += 1
 
@@ -255,6 +272,8 @@ class Ensemble:
     ) -> None:
         """Write the gradients of each run's mean training loss: with respect to the logits, sent back."""
         logits = self.network.forward(x, y, drop)
+        if self.batch_loss is not None:
+            self.batch_loss.copy_((cross_entropy(logits, label) * weight).sum(1))
         self.network.backward(logit_gradient(self.run, logits, label, weight, self.temperature, self.loops))
         if torch.compiler.is_compiling():
             self.network.forget()
@@ -278,7 +297,7 @@ class Ensemble:
     @on_its_device
     @torch.inference_mode()
     def evaluate(self, due: Sequence[int]) -> None:
-        """Add a row to the curve of each slot that is due: of all slots at once, or of a few at a time.
+        """Add a row to the curve of each slot that is due, and what probes see: of all at once, or of a few.
 
         Raises
         ------
@@ -291,12 +310,29 @@ class Ensemble:
             chosen = due[i : i + size] if size < most else due
             place = {slot: slot if size == most else at for at, slot in enumerate(chosen)}
             rows = self._measure(size, chosen)
+            looked = {slot: place[slot] for slot in chosen if self.at(slot).is_looked_at}
+            between = {slot for slot in looked if not self.at(slot).is_due}  # the curve has no row there
+            self._look(looked, size)
             for slot in chosen:
                 *row, step = rows[place[slot]]
                 if step != self.steps[slot]:
                     made = f"{self.device} is at step {step:.0f} where {self.steps[slot]} were asked for"
                     raise LostUpdateError(f"{made}, on the path {self.path!r}: its weights are not kept")
-                self.at(slot).rows.append((self.at(slot).step, *row))
+                if slot not in between:
+                    self.at(slot).rows.append((self.at(slot).step, *row))
+
+    def _look(self, place: dict[int, int], size: int) -> None:
+        """Add what probes see of slots, at their places in an evaluator that has measured them."""
+        evaluator, slots = self.evaluators[size], list(place) if self.probes else []
+        for i in range(0, len(slots), FEW):
+            some = [self.at(slot) for slot in slots[i : i + FEW]]
+            at = torch.tensor([place[slot] for slot in slots[i : i + FEW]], device=self.device)
+            seen = evaluator.seen(at, [trajectory.is_due for trajectory in some])
+            norm = seen.curve[:, -1:]
+            for name, probe in self.probes.items():
+                rows = torch.cat([norm, probe.measure(seen).to(self.device)], dim=1).tolist()
+                for trajectory, row in zip(some, rows, strict=True):
+                    trajectory.watched[name].rows.append((trajectory.step, *row))
 
     def _measure(self, size: int, chosen: Sequence[int]) -> list[tuple[float, ...]]:
         """What an evaluator measures, by a graph of its own where updates have one."""
@@ -322,7 +358,12 @@ def _say_fallback(device: torch.device, failed: str, path: str, error: Exception
 
 
 def make_ensemble(
-    runs: Sequence[Run], width: int, device: torch.device, path: str, backend: Backend | None = None
+    runs: Sequence[Run],
+    width: int,
+    device: torch.device,
+    path: str,
+    backend: Backend | None = None,
+    watch: Sequence[str] = (),
 ) -> Ensemble:
     """An ensemble of `width` slots, halved until its buffers fit.
 
@@ -332,7 +373,7 @@ def make_ensemble(
         If not even one run fits.
     """
     while True:
-        made = _try(runs, width, device, path, backend)
+        made = _try(runs, width, device, path, backend, watch)
         if isinstance(made, Ensemble):
             return made
         # Out of the failed attempt, whose exception held what was too wide:
@@ -343,11 +384,16 @@ def make_ensemble(
 
 
 def _try(
-    runs: Sequence[Run], width: int, device: torch.device, path: str, backend: Backend | None
+    runs: Sequence[Run],
+    width: int,
+    device: torch.device,
+    path: str,
+    backend: Backend | None,
+    watch: Sequence[str],
 ) -> Ensemble | str:
     """An ensemble with all of its buffers, or why there is no memory for it."""
     try:
-        e = Ensemble(runs, width, device, path, backend=backend)
+        e = Ensemble(runs, width, device, path, backend=backend, watch=watch)
         e.rehearse()
         return e
     except torch.OutOfMemoryError as error:
