@@ -1,7 +1,7 @@
 """The paper: its figures as grids of runs, profiles, and what counts as evidence. No pictures.
 
-`plans` says what a figure asks of its runs, `experiments` has the figures and the profiles; `evidence`
-needs SciPy, and is imported by name.
+`plans` says what a figure asks of its runs, `experiments` has the figures and the profiles, `followups` what
+came after; `evidence` needs SciPy, and is imported by name.
 """
 
 from grokking_core.paper.experiments import (
@@ -18,6 +18,7 @@ from grokking_core.paper.experiments import (
     fig7_sharpness,
     variant_of,
 )
+from grokking_core.paper.followups import norm_clock
 from grokking_core.paper.plans import Part, Plan, merged
 
 __all__ = [
@@ -35,5 +36,6 @@ __all__ = [
     "fig6_outliers",
     "fig7_sharpness",
     "merged",
+    "norm_clock",
     "variant_of",
 ]

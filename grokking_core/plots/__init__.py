@@ -25,6 +25,7 @@ from grokking_core.plots.networks import (
     sharpness_scatter,
     suddenness_strip,
 )
+from grokking_core.plots.points import points
 from grokking_core.plots.style import (
     COLUMNS,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "line_agreement",
     "loss_curves",
     "on_one_grid",
+    "points",
     "sharpness_panels",
     "sharpness_scatter",
     "steps_by_fraction",

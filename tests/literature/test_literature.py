@@ -1,11 +1,13 @@
+import math
 import os
 import re
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from made_up import records, seeds
+from made_up import record, records, seeds
 
 from grokking_core import literature
 from grokking_core.claims import KINDS, Verdict
@@ -32,6 +34,46 @@ def shares(gaps, **fields):
     )
 
 
+def cells(fall=0.25, norm=1000.0, wait=None, rates=(3e-4, 1e-3, 3e-3), decays=(1.0, 3.0)):
+    """A grid of learning rate and decay, two seeds each; networks fit at 300 updates and grok `wait` later.
+
+    `norm` is the squared norm at grokking and `fall` the rate kappa at which it was come to; each is a number
+    or a function of learning rate and decay.
+    """
+    found = []
+    for lr, decay in product(rates, decays):
+        end, kappa, delay = (f(lr, decay) if callable(f) else f for f in (norm, fall, wait or in_inverse))
+        start = end * math.exp(2 * kappa * lr * decay * int(delay))
+        norms = {0: math.sqrt(start), 300: math.sqrt(start), 300 + int(delay): math.sqrt(end)}
+        fields = {"norms": norms, "lr": lr, "weight_decay": decay}
+        found += [record(300, 300 + int(delay), seed=seed, **fields) for seed in range(2)]
+    return records(found)
+
+
+def in_inverse(lr, decay):
+    return 2 / (lr * decay)
+
+
+def uneven(lr, decay):
+    """Waits that no power of learning rate and decay tells."""
+    return {3e-4: 0.1, 1e-3: 2.0, 3e-3: 0.2}[lr] * {1.0: 1.0, 3.0: 0.2}[decay] / (lr * decay)
+
+
+def higher(factor):
+    """A squared norm that is so many times higher at the highest learning rate."""
+    return lambda lr, decay: 1000.0 * (factor if lr > 1e-3 else 1)
+
+
+def elsewhere(value, others):
+    """One value in the cell of the paper's learning rate and decay, and another in all others."""
+    return lambda lr, decay: value if (lr, decay) == (1e-3, 1.0) else others
+
+
+def by_rate(low, high):
+    """Grids that fall at one kappa at the lowest learning rate and at another at the others."""
+    return records(cells(low, rates=(3e-4,)), cells(high, rates=(1e-3, 3e-3)))
+
+
 CASES = {
     "share_decides_the_wait": [
         Case("agrees", 9, "more: 1.5 [1.5", lambda: (shares({0.2: None, 0.3: 20, 0.7: 1.5}), records())),
@@ -45,6 +87,39 @@ CASES = {
             lambda: (records(), shares({0.3: 20, 0.7: 1.5}, **VARIANTS["Adam, lr 3e-4"])),
         ),
         Case("not reached", 0, "Not asked for", lambda: (records(), shares({0.3: 20, 0.7: 1.5}, p=96))),
+    ],
+    "norm_predicts_the_delay": [
+        Case("agrees", 10, "(theirs: 0.177)", lambda: cells(wait=uneven)),
+        Case("partly", 10, "clock 0.44", lambda: cells(elsewhere(0.25, 0.36), wait=uneven)),
+        Case("differs", 10, "1 / (lr decay) 0.00", lambda: cells(norm=higher(1.5))),
+        Case("differs", 10, "same delay 0 ", lambda: cells(norm=higher(1.5), wait=elsewhere(2000, 2000))),
+        Case("not reached", 2, "in 1 other cells", lambda: cells(rates=(1e-3,))),
+        Case("not reached", 0, "in 0 other cells", lambda: cells(rates=(3e-4, 3e-3))),
+    ],
+    "norm_falls_on_the_plateau": [
+        Case("agrees", 12, "in 12 of 12", cells),
+        Case("partly", 12, "in 8 of 12", lambda: by_rate(-0.1, 0.25)),
+        Case("differs", 12, "in 0 of 12", lambda: cells(-0.1)),
+        Case("not reached", 4, "in 4 of 4", lambda: cells(rates=(1e-3,))),
+    ],
+    "one_kappa_for_all_cells": [
+        Case("agrees", 12, "6 cells: 0.25 to 0.25", cells),
+        Case("partly", 12, "6 cells: 0.1 to 0.3", lambda: by_rate(0.1, 0.3)),
+        Case("differs", 12, "6 cells: 0.02 to 0.4", lambda: by_rate(0.02, 0.4)),
+        Case("differs", 12, "6 cells: -0.1 to 0.25", lambda: by_rate(-0.1, 0.25)),
+        Case("not reached", 4, "2 cells", lambda: cells(rates=(1e-3,))),
+    ],
+    "grokking_at_one_norm": [
+        Case("agrees", 12, "6 cells: 1 at grokking", lambda: cells(wait=uneven)),
+        Case("partly", 12, "1.5 at grokking, 1.5 at fitting", lambda: cells(norm=higher(1.5))),
+        Case("differs", 12, "6 cells: 5 at grokking", lambda: cells(norm=higher(5))),
+        Case("not reached", 4, "2 cells", lambda: cells(rates=(1e-3,))),
+    ],
+    "powers_of_rate_and_decay": [
+        Case("agrees", 12, "Exponents: -1.00 of the rate, -1.00 of the decay", cells),
+        Case("partly", 12, "-1.00 of the rate, 0.30", lambda: cells(wait=lambda lr, wd: 2 * wd**0.3 / lr)),
+        Case("differs", 12, "1.00 of the rate, 1.00", lambda: cells(wait=lambda lr, decay: 4e6 * lr * decay)),
+        Case("not reached", 6, "nan of the decay", lambda: cells(decays=(1.0,))),
     ],
 }  # fmt: skip
 PARAMETERS = [

@@ -1,0 +1,45 @@
+import numpy as np
+import pandas as pd
+
+from grokking_core import literature
+from grokking_core.paper import experiments, plans
+from grokking_core.runs.record import COLUMNS, Record
+from grokking_core.runs.records import Records
+
+STEPS = [0, 10, 300, 5000, 20_000]
+
+
+def made_up(run):
+    """Fits after 300 updates, groks after 20,000 or, at a rate of 1e-3 and more, 5,000; the norm falls."""
+    curve = pd.DataFrame(0.0, index=range(len(STEPS)), columns=pd.Index(COLUMNS)).assign(step=STEPS)
+    curve["train_accuracy"] = [0, 0, 1, 1, 1]
+    grokked = np.array([0, 0, 0, float(run.lr * run.weight_decay >= 1e-3), 1])
+    curve["validation_accuracy"] = curve["unmirrored_accuracy"] = grokked
+    curve["weight_norm"] = [30, 30, 20, 10, 5]
+    return Record(run=run, curve=curve)
+
+
+def test_page_runs_with_nothing_on_record(run_notebook, monkeypatch):
+    monkeypatch.setattr(plans.Plan, "read", lambda plan: Records(asked=[]))
+    names = run_notebook("norm_clock", lambda run: None)
+    assert len(names["records"].missing) == len(experiments.plan("norm_clock").runs)
+    assert "runs are missing" in names["text"]
+    assert {verdict.kind for verdict in names["told"].values()} == {"not reached"}
+
+
+def test_page_counts_waits_and_tells_every_row(run_notebook, monkeypatch):
+    monkeypatch.setattr(plans.Plan, "read", lambda plan: Records(map(made_up, plan.runs[:1]), asked=[]))
+    names = run_notebook("norm_clock", made_up)
+    assert "18 of 18 runs are on record. 18 of them fitted" in names["text"]
+    assert names["cells"]["delay"].tolist() == [19_700] * 3 + [4700] + [19_700, 4700]
+    assert names["cells"]["grokked"].tolist() == [3] * 6
+    assert list(names["told"]) == list(literature.of_page("norm_clock"))
+    assert {verdict.n for verdict in names["told"].values()} <= {15, 18}
+    assert names["found"].size().tolist() == [1, 1]  # of two tasks
+
+
+def test_page_without_a_run_in_the_middle_cell_predicts_nothing(run_notebook, monkeypatch):
+    monkeypatch.setattr(plans.Plan, "read", lambda plan: Records(asked=[]))
+    names = run_notebook("norm_clock", lambda run: made_up(run) if run.lr != 1e-3 else None)
+    verdicts = {literature.LEDGER[id].decide.__name__: found for id, found in names["told"].items()}
+    assert verdicts["norm_predicts_the_delay"].kind == "not reached"
