@@ -12,7 +12,7 @@ import sys
 import types
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from inspect import getsource
 from pathlib import Path
@@ -24,7 +24,7 @@ import torch
 
 import grokking_core
 from grokking_core import devices, sweep
-from grokking_core._streams import Forgiving, say
+from grokking_core._streams import forgiven, say
 from grokking_core.paper import experiments, export
 from grokking_core.paper.plans import Part, Plan, merged
 from grokking_core.probes import PROBES
@@ -40,19 +40,7 @@ DONE, FAILED, WRONG_USE, STOPPED = range(4)
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of a command line."""
     warnings.formatwarning = lambda message, *_, **__: f"grokking: {message}\n"
-    _open_standard_streams()
-    out, err = Forgiving(sys.stdout), Forgiving(sys.stderr)
-    try:
-        with redirect_stdout(out), redirect_stderr(err):  # pyright: ignore[reportArgumentType]
-            status = _run(argv)
-            out.flush()
-            if out.error and not isinstance(out.error, BrokenPipeError):
-                status = max(status, _tell(f"standard output cannot be written: {out.error}", FAILED))
-    finally:
-        for stream in (out, err):
-            if stream.error:
-                _silence(stream)
-    return status
+    return forgiven(lambda: _run(argv), "grokking")
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -70,19 +58,6 @@ def _run(argv: Sequence[str] | None) -> int:
 def _tell(error: object, status: int) -> int:
     print(f"grokking: {error}", file=sys.stderr)
     return status
-
-
-def _open_standard_streams() -> None:
-    """Let no file that is opened later get the number of a standard stream that is closed."""
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(number)
-
-
-def _silence(stream: Forgiving) -> None:
-    """Have what is left in a stream that cannot be written go nowhere, when the interpreter ends."""
-    with suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 # -------------------------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO
 
 
@@ -36,6 +39,37 @@ class Forgiving:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+def forgiven(command: Callable[[], int], name: str) -> int:
+    """The exit status of a command whose output may go nowhere; 1 where a disk has no room."""
+    _open_standard_streams()
+    out, err = Forgiving(sys.stdout), Forgiving(sys.stderr)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):  # pyright: ignore[reportArgumentType]
+            status = command()
+            out.flush()
+            if out.error and not isinstance(out.error, BrokenPipeError):
+                say(f"{name}: standard output cannot be written: {out.error}")
+                status = max(status, 1)
+    finally:
+        for stream in (out, err):
+            if stream.error:
+                _silence(stream)
+    return status
+
+
+def _open_standard_streams() -> None:
+    """Let no file that is opened later get the number of a standard stream that is closed."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+
+
+def _silence(stream: Forgiving) -> None:
+    """Have what is left in a stream that cannot be written go nowhere, when the interpreter ends."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def say(message: str) -> None:

@@ -301,3 +301,16 @@ def test_plot_that_cannot_be_written_is_refused_before_training(capsys, tmp_path
     assert grokking("train", *TINY, "--plot", str(tmp_path / name)) == 2
     assert "curves." in capsys.readouterr().err
     assert Store().usage() == {}
+
+
+@pytest.mark.parametrize("redirected", ["2>&-", ">&-", "2>/dev/full", "| true; exit ${PIPESTATUS[0]}"])
+def test_build_ends_as_it_would_where_nobody_reads_what_it_says(tmp_path, redirected):
+    for name in ("_config.yml", "book/index.md", "book/profiles/smoke.yml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    code = "import sys; from grokking_book.make import build;"
+    code += "build.render_if_changed = lambda *_: build.Row('the site', 'drawn');"
+    code += "sys.exit(build.main(sys.argv[1:]))"
+    line = f'{sys.executable} -c "{code}" --root {tmp_path} --profile smoke {redirected}'
+    ended = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -273,7 +273,8 @@ class Store:
         """Raise `StoreError`, with the path and the reason, where nothing can be written."""
         probe = self.folder / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
         files.write(probe, b"")
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # `clean` removes it
+            probe.unlink(missing_ok=True)
 
     def _found(self, run: Run, beside: str | None) -> Iterator[Record]:
         for kind in ("record", beside) if beside else ("record",):

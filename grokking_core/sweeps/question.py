@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from grokking_core import probes
 from grokking_core.records.store import Store
@@ -80,8 +81,23 @@ class Question:
 
 
 def _since(fresh: bool | None) -> str:
-    """The date from which on records count; nothing is before the empty one."""
-    asked = os.environ.get("GROKKING_FRESH", "")
+    """The date from which on records count; nothing is before the empty one.
+
+    Raises
+    ------
+    ValueError
+        If GROKKING_FRESH is none, or lies in the future.
+    """
+    asked = os.environ.get("GROKKING_FRESH", "").strip()
     if fresh is not None:
         return utc_now() if fresh else ""
-    return PROCESS_STARTED if asked == "1" else "" if asked == "0" else asked
+    if asked in ("", "0", "1"):
+        return PROCESS_STARTED if asked == "1" else ""
+    try:
+        date = datetime.fromisoformat(asked)
+    except ValueError:
+        raise ValueError(f"GROKKING_FRESH={asked} must be 1, 0 or a date such as {utc_now()}") from None
+    since = date.replace(tzinfo=date.tzinfo or UTC).astimezone(UTC).isoformat(timespec="milliseconds")
+    if since > utc_now():
+        raise ValueError(f"GROKKING_FRESH={asked} lies in the future: nothing could be trained after it")
+    return since

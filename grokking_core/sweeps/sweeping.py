@@ -11,10 +11,10 @@ from typing import Literal
 import torch
 
 from grokking_core import probes
+from grokking_core._signals import Stop
 from grokking_core.records.store import Store, finished_bytes
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
-from grokking_core.sweeps.progress import Stop
 from grokking_core.sweeps.question import Question
 from grokking_core.sweeps.reading import Reading
 from grokking_core.sweeps.trainer import Options, Trainer
@@ -111,12 +111,8 @@ def sweep(
         After Ctrl-C or SIGTERM, with everything kept.
     """
     started, runs = time.monotonic(), list(runs)
-    options = Options(
-        device=None if device is None else str(device),
-        width=width,
-        checkpoint_seconds=checkpoint_seconds,
-        progress=progress,
-    )
+    name = None if device is None else str(device)
+    options = Options(device=name, width=width, checkpoint_seconds=checkpoint_seconds, progress=progress)
     _check(runs, stop_at, minutes, options.trains_on if executor is None else None)
     store = store if isinstance(store, Store) else Store(store)
     finished_bytes()  # wrong settings now, not after training

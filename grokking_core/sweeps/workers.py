@@ -33,6 +33,7 @@ from typing import Any
 import torch
 
 from grokking_core import devices
+from grokking_core._signals import POLITE, Stop
 from grokking_core.records import files
 from grokking_core.records.store import Store
 from grokking_core.runs.keys import key_of
@@ -40,7 +41,7 @@ from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
 from grokking_core.sweeps import estimate
 from grokking_core.sweeps.cluster import Cluster, closing
-from grokking_core.sweeps.progress import POLITE, Bar, Stop
+from grokking_core.sweeps.progress import Bar
 from grokking_core.sweeps.question import Question
 from grokking_core.sweeps.reading import Reading
 from grokking_core.sweeps.trainer import Options, Trainer, groups
@@ -245,6 +246,8 @@ def _say_going(path: Path) -> None:
         os.utime(path)
     except FileNotFoundError:
         files.write(path, b"")
+    except OSError:
+        pass  # it is there
 
 
 def _died(error: BaseException) -> bool:

@@ -270,10 +270,31 @@ def test_fresh_trains_everything_again_but_nothing_twice(begun, monkeypatch):
     assert sweep(runs(1), 100, fresh=True).n_trained == 1
     start = utc_now()
     monkeypatch.setattr(question, "PROCESS_STARTED", start)
-    for fresh, trained in (("1", 1), ("1", 0), ("0", 0), (start, 0), ("2999-01-01", 1)):
+    for fresh, trained in (("1", 1), ("1", 0), ("0", 0), (start, 0), (start[:10], 0)):
         monkeypatch.setenv("GROKKING_FRESH", fresh)
         assert sweep(runs(1), 100).n_trained == trained
     assert sweep(runs(1), 100, fresh=False).n_trained == 0
+
+
+@pytest.mark.parametrize(
+    ("fresh", "said"),
+    [
+        ("false", "GROKKING_FRESH=false must be 1, 0 or a date such as 20"),
+        ("yesterday", "GROKKING_FRESH=yesterday must be"),
+        ("2999-01-01", "GROKKING_FRESH=2999-01-01 lies in the future"),
+    ],
+)
+def test_fresh_that_is_no_date_is_refused_before_anything_is_trained(begun, monkeypatch, fresh, said):
+    monkeypatch.setenv("GROKKING_FRESH", fresh)
+    with pytest.raises(ValueError, match=said):
+        sweep(runs(1), 100)
+    assert begun == []
+
+
+def test_dates_with_other_time_zones_are_the_same_moment(monkeypatch):
+    for date in ("2026-01-01T02:00+02:00", "2026-01-01", "2026-01-01T00:00:00Z"):
+        monkeypatch.setenv("GROKKING_FRESH", date)
+        assert Question.of(100).since == "2026-01-01T00:00:00.000+00:00"
 
 
 def test_fresh_record_is_found_beside_a_longer_older_one(monkeypatch):

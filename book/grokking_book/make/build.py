@@ -29,6 +29,7 @@ from grokking_book.sources import notebooks
 from grokking_book.sources.jobs import Job, Places, all_values, asks_for_runs, digest, plan, stamp_of
 from grokking_book.sources.notebooks import INJECTED, code_cells, provenance, tags, without_picture
 from grokking_book.sources.parameters import WrongUse
+from grokking_core._streams import forgiven
 
 REPORT_SECONDS = 15  #: between two lines about the notebooks under way
 LOST_PORT = ("Address already in use", "Kernel died before replying to kernel_info")
@@ -279,6 +280,10 @@ def build(places: Places, args: Settings) -> list[Row]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run `make book`; return 0, 1 where it failed, 2 for wrong use, 128 + n where a signal ended it."""
+    return forgiven(lambda: _main(argv), "make book")
+
+
+def _main(argv: list[str] | None) -> int:
     try:
         args = settings.read(argv)
         places = Places(args.root)

@@ -12,6 +12,7 @@ from pathlib import Path
 from grokking_book.make.render import repair
 from grokking_book.sources.jobs import Places
 from grokking_book.sources.parameters import WrongUse
+from grokking_core._streams import forgiven
 
 
 def port_of(text: str) -> int:
@@ -47,6 +48,10 @@ def server(site: Path, port: int) -> http.server.ThreadingHTTPServer:
 
 def main() -> int:
     """Serve the site until Ctrl-C; return 0, 2 for wrong use."""
+    return forgiven(_main, "make serve")
+
+
+def _main() -> int:
     places = Places(Path().absolute())
     try:
         port = port_of((os.environ.get("PORT") or "8000").strip())
