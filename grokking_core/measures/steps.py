@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,6 +114,52 @@ def medians(
     columns = [*Estimate._fields, "reached"]
     if isinstance(by, list):
         return pd.DataFrame(rows, pd.MultiIndex.from_tuples(index, names=by), columns)
+    return pd.DataFrame(rows, pd.Index(index, name=by), columns)
+
+
+def best_cells(
+    table: pd.DataFrame,
+    by: str,
+    cell: Sequence[str] = ("lr", "weight_decay"),
+    column: str = "validation_sustained",
+) -> pd.DataFrame:
+    """The cell of a grid in which each group has the smallest median of steps (see `median_steps`).
+
+    A group is judged in its best cell: that is fair where all groups have the same cells and as many runs.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of `summary`, with the column `by`.
+    by : str
+        What makes the groups, then the index.
+    cell : sequence of str
+        The columns that make the grid.
+    column : str
+        As for `medians`.
+
+    Returns
+    -------
+    DataFrame
+        A row a group with runs on record: the columns of `medians` and of the cell; `cells`, those tried;
+        `learned`, those whose median was reached; `edges`, words for where the best cell is the last one that
+        was tried ("lr, highest"). In a group that reached no median the cell is NA and the median NaN.
+    """
+    found = medians(table, [by, *cell], column).reset_index()
+    rows, index = [], []
+    for name, group in found.groupby(by, sort=False):
+        learned = group.dropna(subset="value").sort_values("value", kind="stable").to_dict("records")
+        none = {**NOTHING._asdict(), **{key: np.sum(floats(group[key])) for key in ("n", "reached")}}
+        best: dict[Any, Any] = learned[0] if learned else none | dict.fromkeys(cell, math.nan)
+        edges = [
+            f"{axis}, {end}"
+            for axis in cell
+            for end, edge in (("lowest", group[axis].min()), ("highest", group[axis].max()))
+            if len(set(group[axis])) > 1 and best[axis] == edge
+        ]
+        rows.append(best | {"cells": len(group), "learned": len(learned), "edges": "; ".join(edges)})
+        index.append(name)
+    columns = [*cell, *Estimate._fields, "reached", "cells", "learned", "edges"]
     return pd.DataFrame(rows, pd.Index(index, name=by), columns)
 
 

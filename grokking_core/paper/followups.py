@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Unpack
+from typing import Any, Unpack
 
 from grokking_core.paper.grids import Task, grid
 from grokking_core.paper.plans import Part, Plan
+from grokking_core.runs.run import Run
+
+METHODS: dict[str, dict[str, Any]] = {  #: that are said to hasten grokking, after what they are held against
+    "AdamW": {},
+    "Grokfast-EMA": {"slow_gradient": "ema"},
+    "Grokfast-MA": {"slow_gradient": "ma"},
+    "perpGrad": {"gradient": "perp"},
+    "StableMax": {"loss": "stablemax"},
+    "Muon": {"optimizer": "muon"},
+}
 
 
 def norm_clock(
@@ -25,3 +35,45 @@ def norm_clock(
     cells = [{"lr": lr, "weight_decay": decay} for lr, decay in product(learning_rates, weight_decays)]
     runs = grid(*cells, seeds=seeds, operation=operation, train_fraction=train_fraction, **task)
     return Plan((Part(runs=runs, steps=steps, stop_at=stop_at),))
+
+
+def accelerators(
+    *,
+    operation: str = "x+y",
+    architecture: str = "transformer",
+    n_layers: int = 2,
+    train_fraction: float = 0.5,
+    methods: Sequence[str] = tuple(METHODS),
+    learning_rates: Sequence[float] = (3e-3, 1e-2, 3e-2),
+    weight_decays: Sequence[float] = (0.3, 1.0, 3.0),
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: int = 2000,
+    **task: Unpack[Task],
+) -> Plan:
+    """What hastens grokking: every method on one grid of learning rate and decay, each run to the end."""
+    if unknown := [name for name in methods if name not in METHODS]:
+        raise ValueError(f"methods has {unknown[0]!r}; the methods are {', '.join(METHODS)}")
+    cells = [{"lr": lr, "weight_decay": decay} for lr, decay in product(learning_rates, weight_decays)]
+    settings = [METHODS[name] | cell for name, cell in product(methods, cells)]
+    network = {"architecture": architecture, "n_layers": n_layers}
+    runs = grid(*settings, seeds=seeds, operation=operation, train_fraction=train_fraction, **network, **task)
+    return Plan((Part(runs=runs, steps=steps),))
+
+
+def method_of(run: Run) -> str:
+    """The name of a run's method among `METHODS`.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them.
+    """
+    plain = Run(operation=run.operation)
+    for name, fields in METHODS.items():
+        asked = {field: fields.get(field, getattr(plain, field)) for field in _DECIDE}
+        if all(getattr(run, field) == value for field, value in asked.items()):
+            return name
+    raise ValueError(f"{run} has a method that is none of {', '.join(METHODS)}")
+
+
+_DECIDE = tuple(dict.fromkeys(name for fields in METHODS.values() for name in fields))

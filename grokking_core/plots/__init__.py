@@ -1,5 +1,6 @@
 """One function a panel: axes in, axes out. No training, no files."""
 
+from grokking_core.plots.cells import steps_by_cell
 from grokking_core.plots.curves import (
     accuracy_curves,
     loss_curves,
@@ -50,6 +51,7 @@ __all__ = [
     "points",
     "sharpness_panels",
     "sharpness_scatter",
+    "steps_by_cell",
     "steps_by_fraction",
     "structures",
     "suddenness_strip",

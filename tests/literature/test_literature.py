@@ -13,6 +13,7 @@ from grokking_core import literature
 from grokking_core.claims import KINDS, Verdict
 from grokking_core.literature import LEDGER
 from grokking_core.paper.experiments import EXPERIMENTS, VARIANTS
+from grokking_core.paper.followups import METHODS
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
 
@@ -74,6 +75,19 @@ def by_rate(low, high):
     return records(cells(low, rates=(3e-4,)), cells(high, rates=(1e-3, 3e-3)))
 
 
+def raced(decay=1.0, **updates):
+    """Runs of methods that hold 95 % after so many updates in the better of two cells; None: never."""
+    names = {"adamw": "AdamW", "ema": "Grokfast-EMA", "ma": "Grokfast-MA", "perp": "perpGrad", "muon": "Muon"}
+    slow, fast = ({"lr": lr, "weight_decay": decay} for lr in (1e-3, 3e-3))
+    return records(
+        *(
+            seeds(100, validation and f * validation, **METHODS[names[name]], **cell)
+            for name, validation in updates.items()
+            for f, cell in ((2, slow), (1, fast))
+        )
+    )
+
+
 CASES = {
     "share_decides_the_wait": [
         Case("agrees", 9, "more: 1.5 [1.5", lambda: (shares({0.2: None, 0.3: 20, 0.7: 1.5}), records())),
@@ -120,6 +134,26 @@ CASES = {
         Case("partly", 12, "-1.00 of the rate, 0.30", lambda: cells(wait=lambda lr, wd: 2 * wd**0.3 / lr)),
         Case("differs", 12, "1.00 of the rate, 1.00", lambda: cells(wait=lambda lr, decay: 4e6 * lr * decay)),
         Case("not reached", 6, "nan of the decay", lambda: cells(decays=(1.0,))),
+    ],
+    "slow_gradients_hasten": [
+        Case("agrees", 18, "rate 0.003", lambda: raced(adamw=1000, ema=500, ma=800)),
+        Case("agrees", 18, "AdamW in none of 2 cells", lambda: raced(adamw=None, ema=500, ma=800)),
+        Case("partly", 18, "Grokfast-MA 949", lambda: raced(adamw=1000, ema=500, ma=922, perp=300)),
+        Case("partly", 18, "Grokfast-EMA in none", lambda: raced(adamw=1000, ema=None, ma=500)),
+        Case("differs", 18, "Grokfast-EMA 978", lambda: raced(adamw=1000, ema=950, ma=2000)),
+        Case("not reached", 18, "in none of 2 cells", lambda: raced(adamw=None, ema=None, ma=None)),
+        Case("not reached", 0, "Ours: x+y", lambda: raced(adamw=1000, ema=500)),
+    ],
+    "right_angles_hasten": [
+        Case("agrees", 12, "perpGrad 103", lambda: raced(0, adamw=1000, perp=100)),
+        Case("differs", 12, "in none of 2 cells", lambda: raced(0, adamw=1000, perp=None)),
+        Case("not reached", 12, "None of perpGrad without", lambda: raced(adamw=1000, perp=100)),
+        Case("not reached", 0, "Ours", lambda: raced(perp=100, muon=100)),
+    ],
+    "muon_hastens": [
+        Case("agrees", 12, "decay 1", lambda: raced(adamw=1000, muon=600)),
+        Case("differs", 12, "Muon 1,236", lambda: raced(adamw=1000, muon=1200)),
+        Case("not reached", 0, "Ours", lambda: raced(adamw=1000, perp=100)),
     ],
 }  # fmt: skip
 PARAMETERS = [

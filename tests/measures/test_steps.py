@@ -270,3 +270,31 @@ def test_slope_refuses_runs_that_differ_in_more():
     with pytest.raises(ValueError, match=match):
         measures.slope_per_point(table)
     assert measures.slope_per_point(table.assign(lr=1e-3)).value == pytest.approx(45, abs=1e-3)
+
+
+def by_cell(steps, group="a", followed=1000, **cell):
+    return pd.DataFrame({
+        "group": group, "validation_sustained": pd.array(steps, "Int64"), "followed": followed,
+        "diverged": False, "missing": False, **cell,
+    })  # fmt: skip
+
+
+def test_best_cell_has_the_smallest_median_and_says_where_it_lies():
+    table = pd.concat([
+        by_cell([300, 320, None], lr=1, weight_decay=1), by_cell([200, 500, 510], lr=2, weight_decay=1),
+        by_cell([None, None, 100], lr=3, weight_decay=1),
+        by_cell([None] * 3, "b", lr=1, weight_decay=1), by_cell([10, None, None], "b", lr=2, weight_decay=1),
+    ])  # fmt: skip
+    best = measures.best_cells(table, "group")
+    a, b = best.loc["a"], best.loc["b"]
+    assert (a["lr"], a["weight_decay"], a["value"], a["n"], a["reached"]) == (1, 1, 320, 3, 2)
+    assert (a["cells"], a["learned"], a["edges"]) == (3, 2, "lr, lowest")
+    assert math.isnan(b["value"])
+    assert math.isnan(b["lr"])
+    assert (b["cells"], b["learned"], b["reached"], b["edges"]) == (2, 0, 1, "")
+    inner = measures.best_cells(table.assign(lr=table["lr"] % 3), "group").loc["a"]
+    assert (inner["lr"], inner["edges"]) == (1, "")
+
+
+def test_no_run_has_no_best_cell():
+    assert measures.best_cells(by_cell([], lr=[], weight_decay=[]), "group").empty

@@ -1,0 +1,95 @@
+"""What hastens grokking."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from grokking_core import measures
+from grokking_core.claims.deciding import Verdict, kind_of
+from grokking_core.literature.rows import judged, row
+from grokking_core.paper.followups import method_of
+from grokking_core.runs import words
+from grokking_core.runs.records import Records
+
+KNOWN = 0.95  #: validation accuracy, first reached and from where it holds, as in 2607.20512
+SOONER = 0.9  #: of the updates of AdamW or fewer: more than the grid of evaluations leaves open
+BASELINE = "AdamW"
+
+
+@row(
+    "arXiv:2405.20233",
+    "To amplify the slow part of the gradients, by a moving average, hastens grokking many times over.",
+    "2-layer pre-norm transformer, x*y mod 97 without 0 on half of the table; Adam, decay in the gradient",
+)
+def slow_gradients_hasten(accelerators: Records) -> Verdict:
+    """Decided by `sooner` for Grokfast-EMA and for Grokfast-MA.
+
+    agrees: both are. partly: one is. differs: neither is. not reached: one, or AdamW, has no run on record,
+    or no cell of any was learned.
+    """
+    return _judged(accelerators, ["Grokfast-EMA", "Grokfast-MA"])
+
+
+@row(
+    "arXiv:2501.04697",
+    "Updates at right angles to the weights (perpGrad) bring grokking sooner than AdamW.",
+    "x+y mod 113, 40 % of the table; MLP of two hidden layers of 200, full batches; perpGrad without decay",
+)
+def right_angles_hasten(accelerators: Records) -> Verdict:
+    """Decided by `sooner` for perpGrad, on a grid with its own setting: no decay.
+
+    Its gradient cannot lengthen the weights, so that a decay only shortens them. agrees: it is. differs: it
+    is not. not reached: no run of it without decay, or none of AdamW, is on record, or no cell of any was
+    learned.
+    """
+    known = [r for r in accelerators if method_of(r.run) == "perpGrad" and r.run.weight_decay == 0]
+    return _judged(accelerators, ["perpGrad"], "" if known else "None of perpGrad without decay. ")
+
+
+@row(
+    "arXiv:2504.16041",
+    "With Muon networks grok after about two thirds of the epochs of AdamW (remembered, not checked).",
+    "not in the material that we could read",
+)
+def muon_hastens(accelerators: Records) -> Verdict:
+    """Decided by `sooner` for Muon, at one rate for all of its parameters.
+
+    agrees: it is. differs: it is not. not reached: it, or AdamW, has no run on record, or no cell of any
+    was learned.
+    """
+    return _judged(accelerators, ["Muon"])
+
+
+def sooner(best: pd.DataFrame, method: str) -> bool:
+    """Whether a method holds KNOWN after SOONER of the updates of AdamW or fewer, each in its best cell."""
+    steps: dict[str, float] = best["value"].fillna(math.inf).to_dict()
+    return steps[method] <= SOONER * steps[BASELINE] and steps[method] < math.inf
+
+
+def best_cells(records: Records, column: str = "validation_sustained") -> pd.DataFrame:
+    """`measures.best_cells` by method, at KNOWN."""
+    table = measures.summary([*records], KNOWN)
+    table["method"] = [method_of(record.run) for record in records]
+    return measures.best_cells(table, "method", column=column)
+
+
+def _judged(records: Records, methods: list[str], lacking: str = "") -> Verdict:
+    """The verdict on these methods against AdamW; open where something is lacking."""
+    if not records or not {BASELINE, *methods} <= {method_of(record.run) for record in records}:
+        return judged("not reached", 0, f"{BASELINE} and {words.listed(methods)} are not all there.", records)
+    best = best_cells(records)
+    parts = [sooner(best, name) for name in methods]
+    text = "; ".join(f"{name} {_told(best.loc[name].to_dict())}" for name in (BASELINE, *methods))
+    asked = [record for record in records if method_of(record.run) in {BASELINE, *methods}]
+    kind = kind_of(parts) if sum(best["learned"]) and not lacking else "not reached"
+    return judged(kind, len(asked), f"{lacking}In the best cell: {text}.", records)
+
+
+def _told(cell: dict) -> str:
+    """When a method held KNOWN in its best cell, in words."""
+    if math.isnan(cell["value"]):
+        return f"in none of {cell['cells']} cells"
+    steps = measures.Estimate(*(cell[name] for name in measures.Estimate._fields))
+    return f"{steps} updates at rate {cell['lr']:g} and decay {cell['weight_decay']:g}"
