@@ -12,11 +12,16 @@ from dataclasses import replace
 import pandas as pd
 
 from grokking_core import claims
-from grokking_core.literature import accelerators, data_share, norm_clock
+from grokking_core.literature import accelerators, data_share, norm_clock, retention
 from grokking_core.literature.rows import ENTERED, Row
 from grokking_core.runs.records import Records
 
-PAGES = (data_share, norm_clock, accelerators)  #: each has entered its rows, which follow one another as here
+PAGES = (
+    data_share,
+    norm_clock,
+    accelerators,
+    retention,
+)  #: each has entered its rows, which follow one another as here
 LEDGER: dict[str, Row] = {}  #: by id, F1 and on
 for page in PAGES:
     for entered in [row for row in ENTERED if row.decide.__module__ == page.__name__]:

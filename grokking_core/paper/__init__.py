@@ -18,7 +18,7 @@ from grokking_core.paper.experiments import (
     fig7_sharpness,
     variant_of,
 )
-from grokking_core.paper.followups import norm_clock
+from grokking_core.paper.followups import norm_clock, retention
 from grokking_core.paper.plans import Part, Plan, merged
 
 __all__ = [
@@ -37,5 +37,6 @@ __all__ = [
     "fig7_sharpness",
     "merged",
     "norm_clock",
+    "retention",
     "variant_of",
 ]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Unpack, get_args, get_origin, get_type_hints
 
 from grokking_core.paper import profiles
-from grokking_core.paper.followups import accelerators, norm_clock
+from grokking_core.paper.followups import accelerators, norm_clock, retention
 from grokking_core.paper.grids import Fractions, Rated, Shared, Task, by_fraction, grid
 from grokking_core.paper.plans import Part, Plan
 from grokking_core.paper.profiles import Parameter, Refused
@@ -327,6 +327,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         rounding,
         norm_clock,
         accelerators,
+        retention,
         film,
         trainer,
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any, Unpack
 
-from grokking_core.paper.grids import Task, grid
+from grokking_core.paper.grids import Rated, Task, grid
 from grokking_core.paper.plans import Part, Plan
 from grokking_core.runs.run import Run
 
@@ -77,3 +77,32 @@ def method_of(run: Run) -> str:
 
 
 _DECIDE = tuple(dict.fromkeys(name for fields in METHODS.values() for name in fields))
+
+
+def retention(
+    *,
+    operation: str = "x+y",
+    train_fraction: float = 0.6,
+    weight_decays: Sequence[float] = (0.5, 1.0, 2.0),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    steps: int = 4000,
+    strong_decays: Sequence[float] = (10.0,),
+    strong_seeds: Sequence[int] = (0, 1, 2),
+    strong_steps: int = 1000,
+    **rated: Unpack[Rated],
+) -> Plan:
+    """Whether what was learned lasts: networks at several decays, when they have learned and long after.
+
+    `strong_steps` is the budget of the decays with which training is to fail.
+    """
+    decays, strong = ([{"weight_decay": decay} for decay in some] for some in (weight_decays, strong_decays))
+    common = {"operation": operation, "train_fraction": train_fraction, **rated}
+    runs = grid(*decays, seeds=seeds, **common)
+    ends = ("output_rows", "traps")
+    return Plan(
+        (
+            Part(runs=runs, steps=steps, stop_at=0.99, keep=ends[:1]),
+            Part(runs=runs, steps=steps, keep=ends),
+            Part(runs=grid(*strong, seeds=strong_seeds, **common), steps=strong_steps),
+        )
+    )

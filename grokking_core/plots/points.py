@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,12 +24,12 @@ def points(
     diagonal: bool = False,
     **axis: Any,
 ) -> Axes:
-    """One column of a table against another, both on log scales, a colour and marker a group.
+    """One column of a table against another, on log scales, a colour and marker a group.
 
     Parameters
     ----------
     table : DataFrame
-        A row a mark. What is not positive has no place, and is counted in the legend.
+        A row a mark. What is not positive has no place on a log scale, and is counted in the legend.
     x, y, by : str
         Columns: across, up, and the groups.
     ax : matplotlib Axes, optional
@@ -40,11 +41,13 @@ def points(
     diagonal : bool
         Draw the line on which both are equal.
     **axis
-        As for `Axes.set`, such as labels.
+        As for `Axes.set`, such as labels, or another scale.
     """
     ax, keys = look.axes(ax, (7, 4.4)), []
-    ax.set(**{"xscale": "log", "yscale": "log", "xlabel": x, "ylabel": y} | axis)
-    shown = table.loc[(table[x] > 0) & (table[y] > 0)]
+    axis = {"xscale": "log", "yscale": "log", "xlabel": x, "ylabel": y} | axis
+    ax.set(**axis)
+    lowest = {"log": 0.0, "linear": -math.inf}
+    shown = table.loc[(table[x] > lowest[axis["xscale"]]) & (table[y] > lowest[axis["yscale"]])]
     for value, style in look.styles(dict.fromkeys(table[by])).items():
         group = shown.loc[shown[by].eq(value)]
         mark = {"color": style.colour, **look.marked(style, 5)}

@@ -32,7 +32,7 @@ COLUMNS = (
 )
 LEARNED = 0.99  #: accuracy that counts as learned, the paper's own
 #: What can be kept of a run's end, as `weights.ends` computes it; the names are part of files' names.
-KEPT = ("weights", "output_rows", "answers", "frame", "sharpness")
+KEPT = ("weights", "output_rows", "answers", "frame", "sharpness", "traps")
 
 #: How a curve's losses are computed from the logits; records before there was this number have 1.
 EVALUATION = (

@@ -64,8 +64,8 @@ def sweep(
     stop_at : float, optional
         Validation accuracy in (0, 1] at which a run ends early.
     keep : sequence of str
-        What of the end is in `Record.kept`: "weights", "output_rows", "answers", "frame" or "sharpness",
-        as `record.KEPT` lists them. Weights on record are enough to compute the others.
+        What of the end is in `Record.kept`: "weights", "output_rows", "answers", "frame", "sharpness" or
+        "traps", as `record.KEPT` lists them. Weights on record are enough to compute the others.
     watch : sequence of str
         What probes see while it is trained is in `Record.watched`, a frame by step for each name out of
         `probes.PROBES`; no bit of the run depends on it. What is not on record is seen by training again.

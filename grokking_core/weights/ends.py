@@ -17,6 +17,7 @@ from grokking_core import data
 from grokking_core.model import plain
 from grokking_core.runs.record import KEPT, Arrays
 from grokking_core.runs.run import Run
+from grokking_core.weights import spectra
 
 _BLOCK = 1024  # equations answered at once
 _UNDEFINED = -1  # the answer of a network whose logits are not finite
@@ -68,12 +69,21 @@ def sharpness(run: Run, parameters: Tensor) -> Arrays:
         return sharpness.measure(run, parameters)
 
 
+def traps(run: Run, parameters: Tensor) -> Arrays:
+    """Return the mean number of correlation traps of each of the K matrices, in their order: `count` (K,)."""
+    rng = np.random.default_rng(run.seed)
+    network = _network(run, parameters)
+    matrices = [weight.detach().double().numpy() for weight in network.parameters() if weight.ndim == 2]
+    return {"count": np.array([spectra.traps(matrix, rng) for matrix in matrices])}
+
+
 FUNCTIONS: dict[str, Callable[[Run, Tensor], Arrays]] = {
     "weights": weights,
     "output_rows": output_rows,
     "answers": answers,
     "frame": frame,
     "sharpness": sharpness,
+    "traps": traps,
 }
 
 

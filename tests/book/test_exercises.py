@@ -38,7 +38,7 @@ class MadeUp(Store):
     def __init__(self, curves, kept=None):
         self.curves, self.kept_of_all = curves, kept or {}
 
-    def answer(self, run, steps, stop_at=None, *, keep=(), since=""):
+    def answer(self, run, steps, stop_at=None, *, keep=(), watch=(), watch_every=None, since=""):
         if run not in self.curves:
             return None
         train, validation = self.curves[run]

@@ -2,10 +2,12 @@ import math
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from made_up import record, records, seeds
 
@@ -88,6 +90,52 @@ def raced(decay=1.0, **updates):
     )
 
 
+def lasting(later, decays=(1.0,), n=3, traps=None, rank=None, epochs=10, **fields):
+    """Networks that learn at 1,000 updates, `later` validation accuracy by step, and what is kept of the end.
+
+    `later` is a mapping, or a function of the seed; `rank` the numbers of directions in the output rows when
+    it had learned and at the end.
+    """
+    found = []
+    for decay, seed in product(decays, range(n)):
+        falls = later(seed) if callable(later) else later
+        kept = {"traps": {"count": np.array([float(traps(seed))])}} if traps else {}
+        run = {"weight_decay": decay, "seed": seed, "p": 11, "train_fraction": 0.6, **fields}
+        end = record(300, 1000, later=falls, kept=kept, followed=2 * epochs * 100, **run)
+        if rank:
+            at = record(300, 1000, followed=1000, kept=output_rows(rank[0]), **run)
+            end = replace(end, kept=kept | output_rows(rank[1]))
+            found.append(at)
+        found.append(end)
+    return records(found)
+
+
+def by_seed(seed):
+    """Networks that fall further the higher their seed."""
+    return {2000: 1 - 0.05 * (seed + 1)}
+
+
+def falling(traps):
+    """A dozen networks by `by_seed`, with so many traps at the end."""
+    return lasting(by_seed, n=12, traps=traps)
+
+
+def output_rows(n_directions):
+    rows = np.zeros((13, 8))
+    rows[:n_directions, :n_directions] = np.eye(n_directions)
+    return {"output_rows": {"rows": rows}}
+
+
+def decays(learn, epochs=100_000, n=3):
+    """Whether networks learn, by decay, of some that are followed for so many epochs of two updates."""
+    found = [
+        record(300, 1000 if learns else None, followed=2 * epochs, weight_decay=decay, seed=seed, p=11)
+        for decay, learns in learn.items() for seed in range(n)
+    ]  # fmt: skip
+    return records(found)
+
+
+FALL, DIP, HOLD = {2000: 0.2}, {2000: 0.2, 3000: 1.0}, {2000: 1.0}
 CASES = {
     "share_decides_the_wait": [
         Case("agrees", 9, "more: 1.5 [1.5", lambda: (shares({0.2: None, 0.3: 20, 0.7: 1.5}), records())),
@@ -154,6 +202,49 @@ CASES = {
         Case("agrees", 12, "decay 1", lambda: raced(adamw=1000, muon=600)),
         Case("differs", 12, "Muon 1,236", lambda: raced(adamw=1000, muon=1200)),
         Case("not reached", 0, "Ours", lambda: raced(adamw=1000, perp=100)),
+    ],
+    "accuracy_collapses_again": [
+        Case("agrees", 3, "3 fell below 90 % later and 3 ended there", lambda: lasting(FALL)),
+        Case("partly", 3, "3 fell below 90 % later and 0 ended there", lambda: lasting(DIP)),
+        Case("differs", 3, "0 fell below 90 %", lambda: lasting(HOLD)),
+        Case("not reached", 2, "Of 2 networks", lambda: lasting(FALL, n=2)),
+        Case("not reached", 0, "Of 0 networks", lambda: records(seeds(300, None))),
+    ],
+    "traps_show_the_collapse": [
+        Case("agrees", 12, "12 of 12 networks", lambda: falling(lambda seed: 1 + seed)),
+        Case("partly", 12, "Correlation with", lambda: falling(lambda seed: (7 * seed + 1) % 12)),
+        Case("differs", 12, "12 of 12 networks", lambda: falling(lambda seed: 20 - seed)),
+        Case("differs", 12, "0 of 12 networks", lambda: falling(lambda seed: 0)),
+        Case("differs", 12, "0 of 12 networks", lambda: falling(lambda seed: 0.2 * (seed > 8))),
+        Case("not reached", 12, "no estimate", lambda: lasting(HOLD, n=12, traps=lambda seed: 1 + seed)),
+        Case("not reached", 3, "3 of 3", lambda: lasting(FALL, traps=lambda seed: 1 + seed)),
+        Case("not reached", 0, "0 of 0", lambda: lasting(FALL, n=12)),
+    ],
+    "most_keep_it": [
+        Case("agrees", 10, "8 of 10 hold", lambda: lasting(lambda seed: FALL if seed < 2 else HOLD, n=10)),
+        Case("differs", 10, "0 of 10 hold", lambda: lasting(FALL, n=10)),
+        Case("differs", 30, "30 of 30 hold", lambda: lasting(HOLD, n=30)),
+        Case("not reached", 0, "0 networks learned", lambda: lasting(HOLD, decays=(0.01, 10.0), n=10)),
+    ],
+    "a_boundary_of_decay": [
+        Case("agrees", 9, "0 % at 0.01; 100 % at 0.02", lambda: decays({0.01: False, 0.02: True, 1.0: True})),
+        Case("partly", 6, "0 % at 0.001; 100 % at 0.005", lambda: decays({0.001: False, 0.005: True})),
+        Case("differs", 6, "100 % at 0.01", lambda: decays({0.01: True, 1.0: True})),
+        Case("not reached", 6, "followed for 1,000 epochs", lambda: decays({0.01: False, 1.0: True}, 1000)),
+        Case("not reached", 6, "0 % at 1", lambda: decays({0.01: False, 1.0: False})),
+        Case("not reached", 3, "100 % at 1", lambda: decays({1.0: True})),
+    ],
+    "collapse_at_strong_decay": [
+        Case("agrees", 3, "0 fitted and 0 learned", lambda: records(seeds(None, weight_decay=10.0))),
+        Case("partly", 3, "3 fitted and 0 learned", lambda: records(seeds(300, weight_decay=10.0))),
+        Case("differs", 3, "3 fitted and 3 learned", lambda: records(seeds(300, 900, weight_decay=10.0))),
+        Case("not reached", 0, "Of 0 networks", lambda: records(seeds(300, 900))),
+    ],
+    "rank_is_overstated_at_grokking": [
+        Case("agrees", 3, "median 2 [2, 2]", lambda: lasting(HOLD, rank=(6, 3))),
+        Case("partly", 3, "median 1.2 [1.2, 1.2]", lambda: lasting(HOLD, rank=(6, 5))),
+        Case("differs", 3, "median 0.5 [0.5, 0.5]", lambda: lasting(HOLD, rank=(3, 6))),
+        Case("not reached", 0, "no estimate", lambda: lasting(HOLD)),
     ],
 }  # fmt: skip
 PARAMETERS = [

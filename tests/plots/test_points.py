@@ -30,3 +30,9 @@ def test_diagonal_joins_the_smallest_and_the_largest():
 def test_nothing_to_show_is_said(table):
     ax = plots.points(table, "size", "time", "kind", diagonal=True, lines=True)
     assert [text.get_text() for text in ax.texts] == ["nothing on record yet"]
+
+
+def test_what_is_not_positive_has_a_place_on_a_linear_scale():
+    ax = plots.points(TABLE, "size", "time", "kind", yscale="linear")
+    assert ax.get_lines()[0].get_xydata().tolist() == [[1, 2], [1, 4], [10, 8], [10, -1]]
+    assert ax.get_yscale() == "linear"

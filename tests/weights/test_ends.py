@@ -72,10 +72,17 @@ def test_sharpness_is_a_number_a_subspace(trained):
     assert (found["phi"] >= 0).all()
 
 
+def test_traps_are_a_number_a_matrix_and_the_same_each_time(trained):
+    found = kept.traps(trained.run, trained.parameters)
+    n_matrices = sum(weight.ndim == 2 for weight in model.build(trained.run).parameters())
+    assert found["count"].shape == (n_matrices,)
+    assert (found["count"] == kept.traps(trained.run, trained.parameters)["count"]).all()
+
+
 def test_measuring_leaves_the_weights_alone(trained):
     before = trained.parameters.clone()
     found = kept.measure(kept.KEPT, trained.run, trained.parameters)
-    assert set(found) == {"weights", "output_rows", "answers", "frame", "sharpness"}
+    assert set(found) == {"weights", "output_rows", "answers", "frame", "sharpness", "traps"}
     assert torch.equal(trained.parameters, before)
 
 
@@ -89,6 +96,7 @@ def test_weights_of_a_diverged_run_are_measured(trained, value):
         assert not found["frame"]["right"].any()
         assert not np.isfinite(found["frame"]["rows"]).any()
         assert np.isnan(found["sharpness"]["phi"]).all()
+        assert np.isnan(found["traps"]["count"]).all()
 
 
 def test_names_are_each_taken_once():
@@ -98,5 +106,7 @@ def test_names_are_each_taken_once():
 
 @pytest.mark.parametrize("keep", [("rows",), ["weights", "phi"], "weights"])
 def test_unknown_names_are_refused(keep):
-    with pytest.raises(ValueError, match=r"keep=.*out of weights, output_rows, answers, frame, sharpness$"):
+    with pytest.raises(
+        ValueError, match=r"keep=.*out of weights, output_rows, answers, frame, sharpness, traps$"
+    ):
         kept.check(keep)

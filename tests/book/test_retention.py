@@ -1,0 +1,44 @@
+import numpy as np
+import pandas as pd
+
+from grokking_core import literature
+from grokking_core.paper import experiments
+from grokking_core.runs.record import COLUMNS, Record
+
+STEPS = [0, 100, 1000, 2000, 4000]
+
+
+def lost_and_found(run):
+    """Learned after 1,000 updates and lost again at 2,000, half of it for good where the seed is odd."""
+    if run.weight_decay >= 10:
+        return made_up(run, [0, 0.1, 0.1, 0.1, 0.1], [0] * 5)
+    return made_up(run, [0, 1, 1, 0.7, 1], [0, 0, 1, 0.25, 0.5 if run.seed % 2 else 1])
+
+
+def made_up(run, train, validation):
+    curve = pd.DataFrame(1.0, index=range(len(STEPS)), columns=pd.Index(COLUMNS)).assign(step=STEPS)
+    curve = curve.assign(train_accuracy=train, validation_accuracy=validation, unmirrored_accuracy=validation)
+    kept = {"traps": {"count": np.array([0.0, 1.0 + run.seed])}, "output_rows": {"rows": np.eye(33, 8)}}
+    return Record(run=run, curve=curve, kept=kept)
+
+
+def test_page_runs_with_nothing_on_record(run_notebook):
+    names = run_notebook("retention", lambda run: None)
+    assert len(names["runs"].missing) == len(experiments.plan("retention").runs)
+    assert "runs are missing" in names["text"]
+    assert {verdict.kind for verdict in names["told"].values()} == {"not reached"}
+
+
+def test_page_counts_who_fell_and_who_holds(run_notebook):
+    names = run_notebook("retention", lost_and_found)
+    assert "18 of 18 runs are on record. 15 of them learned, and 15 of these fell below 90 %" in names["text"]
+    rows = names["rows"]
+    assert rows["networks"].tolist() == [5, 5, 5, 3]
+    assert rows["learned"].tolist()[:3] == rows["fell"].tolist()[:3] == [5] * 3
+    assert rows["99 % at the end"].tolist()[:3] == [3] * 3
+    assert rows["lowest_train"].tolist()[:3] == [0.7] * 3
+    assert rows["traps"].tolist()[:3] == [3] * 3
+    assert list(names["told"]) == list(literature.of_page("retention"))
+    kinds = {literature.LEDGER[id].decide.__name__: found.kind for id, found in names["told"].items()}
+    assert kinds["collapse_at_strong_decay"] == "agrees"
+    assert kinds["accuracy_collapses_again"] == "partly"
