@@ -286,10 +286,13 @@ def check(args: argparse.Namespace) -> int:
 
 
 def bench(args: argparse.Namespace) -> int:
-    """Measure the speed of training on this machine."""
-    from grokking_core import bench
+    """Measure the speed of training on this machine, or count what it asks of a card."""
+    from grokking_core.bench import measured, planned
 
-    text = bench.report(
+    if args.plan:
+        print(planned.report(measured.PAPER, args.plan, args.widths or [64, 128]))
+        return DONE
+    text = measured.report(
         args.device or devices.default_device(),
         args.precision,
         args.widths,
@@ -356,6 +359,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--precision", choices=("fp32", "tf32"), default="fp32")
     p.add_argument("--widths", type=int, nargs="+", metavar="R", help="runs trained at a time")
     p.add_argument("--rounds", type=int, default=5, help="times that everything is measured (5)")
+    plan = "count instead what an update, and training a profile (laptop), ask of a graphics card"
+    p.add_argument("--plan", nargs="?", const="laptop", metavar="PROFILE", help=plan)
     return top
 
 

@@ -190,7 +190,7 @@ def take_backward(g: Tensor, index: Tensor, n_rows: int) -> Tensor:
 
     No atomic additions: the order of summation, and so every bit, is the same at each call.
     """
-    if g.is_cuda:
+    if g.device.type != "cpu":
         one_hot = torch.arange(n_rows, device=g.device)[:, None] == index[:, None]  # (R, P, N)
         return torch.bmm(one_hot.to(g.dtype), g)
     n_runs = len(g)

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from grokking_core import Run, bench
+from grokking_core import Run
 from grokking_core import __main__ as command
+from grokking_core.bench import measured
 
 
 def test_operations_of_a_step_are_those_counted_by_hand():
@@ -15,13 +16,13 @@ def test_operations_of_a_step_are_those_counted_by_hand():
     rows = 2 * p + 2 * b
     first = (2 * p + 2) * d * 3 * d + rows * (d * d + 2 * d * f)
     last = rows * d * 2 * d + b * (d * d + d * d + 2 * d * f) + b * d * (p + 2)
-    assert bench.flops_per_run_step(Run(operation="x/y")) == 3 * 2 * (first + last)
+    assert measured.flops_per_run_step(Run(operation="x/y")) == 3 * 2 * (first + last)
 
 
 @pytest.mark.usefixtures("own_folders")
 def test_json_has_the_keys_that_others_read(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(bench, "SECONDS", 0.01)
-    monkeypatch.setattr(bench, "PAPER", replace(bench.PAPER, p=23, d_model=32))
+    monkeypatch.setattr(measured, "SECONDS", 0.01)
+    monkeypatch.setattr(measured, "PAPER", replace(measured.PAPER, p=23, d_model=32))
     file = tmp_path / "new" / "bench.json"
     arguments = ["--json", "--device", "cpu", "--rounds", "1", "--widths", "1", "2", "--output", str(file)]
     assert command.main(["bench", *arguments]) == 0

@@ -1,0 +1,127 @@
+"""What is counted of an update on a card that is not here; nothing is measured."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from grokking_core import Run
+from grokking_core import __main__ as command
+from grokking_core.bench import measured, planned
+from grokking_core.runs.trajectory import Trajectory
+from grokking_core.training.ensemble import Ensemble
+
+SMALL = {"operation": "x+y", "p": 23, "d_model": 32, "batch_size": 64}
+
+
+def test_products_are_those_counted_by_hand_and_the_sums_by_index():
+    run = Run(**SMALL)
+    update, _ = planned.counted(run)
+    p, b, d = run.n_elements, run.effective_batch_size, run.d_model
+    found = sum(flops for flops, _ in update.products) / update.n_runs
+    attention = 4 * 2 * b * 4 * d * 10  # scores and sums of four positions, there and back: a few percent
+    by_index = 2 * (2 * p) * (2 * b) * (4 * 3 * d)
+    least = measured.flops_per_run_step(run)
+    assert least < found < least + attention + by_index
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses an operation whose tensors, but for single numbers, lie on two devices."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **kwargs or {})
+        tensors = [a for a in tree_leaves((args, kwargs, out)) if isinstance(a, torch.Tensor)]
+        found = {a.device for a in tensors if a.dim()}
+        if len(found) > 1:
+            raise RuntimeError(f"{func} mixes {found}")
+        return out
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"norm": "pre", "decay_toward": "init", "batch_size": "full"},
+        {"architecture": "mlp", "optimizer": "sgd"},
+        {"optimizer": "adam", "weight_noise": 0.01, "update_noise": 1.0},
+        {"dropout": 0.1, "n_layers": 3},
+    ],
+    ids=str,
+)
+def test_an_update_and_an_evaluation_stay_on_their_device_and_never_wait_for_it(more):
+    run = Run(**SMALL | more)
+    e = Ensemble([run] * 3, 3, torch.device("meta"), loops=False)
+    for slot in range(3):
+        e.load(slot, Trajectory(run))
+    e.update(1)  # tables of random streams are made once, here, and brought there
+    with OneDevice():
+        e.update(1)
+        with torch.inference_mode():
+            for evaluator in e.evaluators.values():
+                evaluator.measure()
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        e.evaluate([0])  # reading does wait, and is refused: there are no numbers
+
+
+def test_what_mixes_devices_is_found():
+    here, there = torch.zeros(3, 3), torch.zeros(3, 3, device="meta")
+    with OneDevice(), pytest.raises(RuntimeError, match="mixes"):
+        there.copy_(here)
+
+
+def test_weights_see_no_double_precision():
+    for more in ({}, {"optimizer": "adam", "weight_noise": 0.01}, {"decay_toward": "init"}):
+        update, evaluation = planned.counted(Run(**SMALL | more))
+        assert update.n_double == 0, more
+        assert evaluation.launches.total() > 0
+
+
+def test_operations_in_double_precision_are_counted():
+    count = planned.Count(1)
+    with planned.Counting(count, 10):
+        torch.zeros(10, dtype=torch.float64) + 1
+        torch.zeros(9, dtype=torch.float64) + 1
+    assert count.n_double == 2  # the zeros and the sum of the large one
+    assert count.launches == {"zeros": 2, "add": 2}
+    assert count.traffic == 8 * (3 * 10 + 3 * 9)
+
+
+def test_time_follows_from_bytes_operations_and_launches():
+    card = planned.Card(1e9, {"fp32": 1e9}, seconds_between_launches=1e-3)
+    count = planned.Count(2, traffic=2 * 10**6, products=[(4e6, 10), (10, 6e6)])
+    count.launches["add"] = 8
+    assert count.seconds_per_run(card, "fp32", width=4) == pytest.approx(1e-3 + 2e-3 + 3e-3 + 2e-3)
+
+
+def test_every_run_of_a_profile_is_followed_by_the_simulation(tmp_path):
+    file = tmp_path / "mine.yml"
+    file.write_text(
+        "fig1_operation_table: {operation: x/y, p: 23, d_model: 32, steps: 500}\n"
+        "rounding: {operation: x+y, p: 23, d_model: 32, precisions: [fp32], seeds: [0, 1, 2, 3, 4], "
+        "train_fraction: 0.5, steps: 300, stop_at: 0.99}\n"
+    )
+    work = planned.simulated(str(file), width=4)
+    assert work.used == 500 + 5 * 300
+    # Four slots, then the fifth run beside three empty ones, in ever narrower ensembles.
+    assert 0 <= work.empty < 0.5
+    assert sum(work.evaluations.values()) >= 2
+    updates, evaluations = work.seconds(planned.CARDS["H100"], "fp32")
+    assert updates > 0
+    assert evaluations > 0
+
+
+@pytest.mark.usefixtures("own_folders")
+def test_the_command_prints_counts_times_and_assumptions(capsys):
+    assert command.main(["bench", "--plan", "smoke", "--widths", "8"]) == 0
+    printed = capsys.readouterr().out
+    assert "H100 fp32" in printed
+    assert "assumed: 3.0 TB/s" in printed
+    assert "No card was measured" in printed
+
+
+@pytest.mark.usefixtures("own_folders")
+@pytest.mark.parametrize(
+    ("wrong", "says"), [(["--plan", "smoky"], "smoky"), (["--plan", "--widths", "0"], "at least 1")]
+)
+def test_wrong_use_exits_with_2(wrong, says, capsys):
+    assert command.main(["bench", *wrong]) == 2
+    assert says in capsys.readouterr().err
