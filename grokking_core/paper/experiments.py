@@ -21,6 +21,7 @@ from grokking_core.paper.followups import accelerators, norm_clock, retention
 from grokking_core.paper.grids import Fractions, Rated, Shared, Task, by_fraction, grid
 from grokking_core.paper.plans import Part, Plan
 from grokking_core.paper.profiles import Parameter, Refused
+from grokking_core.paper.watched import early_warnings, fourier, topology
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 
@@ -330,6 +331,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         retention,
         film,
         trainer,
+        early_warnings,
+        fourier,
+        topology,
     )
 }
 READING = {"threshold": float}  #: parameters of notebooks that decide no run: accuracy that counts as learned

@@ -34,6 +34,7 @@ from grokking_core.plots.tables import (
     filled_table,
     table_with_holes,
 )
+from grokking_core.plots.watched import leads, operating_curves, watched_columns, watched_curves
 
 __all__ = [
     "COLUMNS",
@@ -45,9 +46,11 @@ __all__ = [
     "coset_agreement",
     "embedding",
     "filled_table",
+    "leads",
     "line_agreement",
     "loss_curves",
     "on_one_grid",
+    "operating_curves",
     "points",
     "sharpness_panels",
     "sharpness_scatter",
@@ -58,4 +61,6 @@ __all__ = [
     "table_with_holes",
     "transition_curves",
     "validation_curves",
+    "watched_columns",
+    "watched_curves",
 ]

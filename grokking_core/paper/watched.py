@@ -1,0 +1,60 @@
+"""What later papers watch while networks learn: one grid of runs, and what each page watches of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import wraps
+from typing import Any, Unpack
+
+from grokking_core.paper.grids import Shared, grid
+from grokking_core.paper.plans import Part, Plan
+from grokking_core.runs.run import Run
+
+LEARNING = {"x+y": 0.4, "x*y": 0.4, "x/y": 0.5}  #: shares of the table that are enough
+CONTROLS = {"x^3+xy^2+y": 0.4, "x+y": 0.15}  #: that are not
+RANDOM = {"x+y": 0.4}  #: with every training answer drawn at random
+
+
+def early_warnings(
+    *,
+    learning: Mapping[str, float] = LEARNING,
+    controls: Mapping[str, float] = CONTROLS,
+    random_answers: Mapping[str, float] = RANDOM,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    steps: int = 5000,
+    watch_every: int | None = 100,
+    **shared: Unpack[Shared],
+) -> Plan:
+    """Signals before generalization, on tasks that are learned and on three kinds that are not."""
+    tasks: list[dict[str, Any]] = [
+        {"operation": o, "train_fraction": f} for of in (learning, controls) for o, f in of.items()
+    ]
+    sizes: dict[str, Any] = {name: size for name, size in shared.items() if name in ("p", "n")}
+    for operation, fraction in random_answers.items():
+        n_train = Run(operation=operation, train_fraction=fraction, **sizes).n_train
+        tasks.append({"operation": operation, "train_fraction": fraction, "outliers": n_train})
+    runs = grid(*tasks, seeds=seeds, **shared)
+    return Plan((Part(runs=runs, steps=steps, watch=("early_warnings",), watch_every=watch_every),))
+
+
+@wraps(early_warnings, assigned=("__annotations__",))  # it has the same parameters
+def fourier(**asked: Any) -> Plan:
+    """Frequencies in logits, embedding and output rows, of sums and of products by logarithms."""
+    asked.setdefault("controls", {"x+y": CONTROLS["x+y"]})
+    return _watching("fourier", early_warnings(**asked))
+
+
+@wraps(early_warnings, assigned=("__annotations__",))  # it has the same parameters
+def topology(**asked: Any) -> Plan:
+    """Loops in the embedding, before and after generalization."""
+    return _watching("topology", early_warnings(**asked))
+
+
+def is_control(run: Run) -> bool:
+    """Whether a run has nothing to generalize from: random answers, or no more of the table than CONTROLS."""
+    return run.outliers == run.n_train or run.train_fraction <= CONTROLS.get(run.operation, 0.0)
+
+
+def _watching(probe: str, plan: Plan) -> Plan:
+    return Plan(tuple(replace(part, watch=(probe,)) for part in plan.parts))
