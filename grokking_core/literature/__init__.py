@@ -12,7 +12,7 @@ from dataclasses import replace
 import pandas as pd
 
 from grokking_core import claims
-from grokking_core.literature import accelerators, data_share, norm_clock, retention
+from grokking_core.literature import accelerators, data_share, norm_clock, retention, watched
 from grokking_core.literature.rows import ENTERED, Row
 from grokking_core.runs.records import Records
 
@@ -21,6 +21,7 @@ PAGES = (
     norm_clock,
     accelerators,
     retention,
+    watched,
 )  #: each has entered its rows, which follow one another as here
 LEDGER: dict[str, Row] = {}  #: by id, F1 and on
 for page in PAGES:

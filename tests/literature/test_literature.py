@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_up import record, records, seeds
 
@@ -135,6 +136,57 @@ def decays(learn, epochs=100_000, n=3):
     return records(found)
 
 
+STEPS = np.array([0, 100, 300, 1000, 2000, 3000, 4000])
+QUIET = {
+    "ildr": 1.0, "entropy": 0.8, "entropy_uncentred": 0.8, "weight_norm": 9.0, "gradient_norm": 1.0,
+    "unmirrored_accuracy": 0.0, "validation_loss": 5.0,
+}  # fmt: skip
+
+
+def seen(probe, learned=None, *, control=False, seed=0, **columns):
+    """A run and what a probe saw of it; a control has too little data."""
+    norms = dict.fromkeys(STEPS.tolist(), 9.0)
+    fields = {"train_fraction": 0.1 if control else 0.4, "seed": seed}
+    found = record(300, learned, norms=norms, **fields)
+    found.watched[probe] = pd.DataFrame(
+        {"step": STEPS} | (QUIET if probe == "early_warnings" else {}) | columns
+    )
+    return found
+
+
+def from_on(step, high, low):
+    """A column that is high from a step on."""
+    return np.where(step <= STEPS, high, low)
+
+
+def signals(column, high, low, at, false=False):
+    """A run that learns at 2,000 with an alarm at some step, and a control with a false one or none."""
+    alarm, quiet = from_on(at, high, low), np.full(len(STEPS), low)
+    control = seen("early_warnings", control=True, **{column: alarm if false else quiet})
+    return records(seen("early_warnings", 2000, **{column: alarm}), control)
+
+
+def ildr(at, false=False):
+    return signals("ildr", 3.0, 1.0, at, false)
+
+
+def entropy(at, false=False):
+    return signals("entropy", 0.6, 0.8, at, false)
+
+
+def keys(at, without=2.0, learned=2000):
+    """A run whose one key has its share from a step on, and the loss without it."""
+    names = ("restricted_accuracy", "random_accuracy", "all_accuracy", "held_out_accuracy")
+    others = dict.fromkeys(names, 0.5) | {"excluded_loss": without, "excluded_random_loss": 1.0}
+    return records(seen("fourier", learned, share_3=from_on(at, 0.4, 0.0), **others))
+
+
+def loops(*largest, control=True):
+    """Runs that learn at 2,000 with a loop of some length from 3,000 on, and a control."""
+    runs = [seen("topology", 2000, seed=i, largest=from_on(3000, a, 0.1)) for i, a in enumerate(largest)]
+    return records(*runs, *[seen("topology", control=True, largest=0.2)] * control)
+
+
 FALL, DIP, HOLD = {2000: 0.2}, {2000: 0.2, 3000: 1.0}, {2000: 1.0}
 CASES = {
     "share_decides_the_wait": [
@@ -245,6 +297,35 @@ CASES = {
         Case("partly", 3, "median 1.2 [1.2, 1.2]", lambda: lasting(HOLD, rank=(6, 5))),
         Case("differs", 3, "median 0.5 [0.5, 0.5]", lambda: lasting(HOLD, rank=(3, 6))),
         Case("not reached", 0, "no estimate", lambda: lasting(HOLD)),
+    ],
+    "held_out_geometry_leads": [
+        Case("agrees", 2, "median lead 1,000", lambda: ildr(1000)),
+        Case("partly", 2, "in 1 of 1 controls", lambda: ildr(1000, false=True)),
+        Case("partly", 2, "In time for 0 of 1", lambda: ildr(3000)),
+        Case("differs", 2, "In time for 0 of 1", lambda: ildr(3000, false=True)),
+        Case("not reached", 0, "Not asked for", records),
+        Case("not reached", 0, "no control", lambda: records(seen("early_warnings", 2000))),
+        Case("not reached", 0, "No run learned", lambda: records(seen("early_warnings", control=True))),
+    ],
+    "entropy_collapse_leads": [
+        Case("agrees", 2, "median lead 1,000", lambda: entropy(1000)),
+        Case("partly", 2, "in 1 of 1 controls", lambda: entropy(1000, false=True)),
+        Case("differs", 2, "In time for 0 of 1", lambda: entropy(3000, false=True)),
+        Case("not reached", 0, "no control", lambda: records(seen("early_warnings", 2000))),
+    ],
+    "circuit_grows_before": [
+        Case("agrees", 1, "before T95 in 1 of 1", lambda: keys(1000)),
+        Case("partly", 1, "before T95 in 0 of 1", lambda: keys(3000)),
+        Case("partly", 1, "without others in 0", lambda: keys(1000, without=0.5)),
+        Case("differs", 1, "before T95 in 0 of 1", lambda: keys(3000, without=0.5)),
+        Case("not reached", 0, "No run learned", lambda: keys(1000, learned=None)),
+        Case("not reached", 0, "Not asked for", records),
+    ],
+    "loops_appear": [
+        Case("agrees", 2, "2 of 2 runs", lambda: loops(0.5, 0.5)),
+        Case("partly", 2, "1 of 2 runs", lambda: loops(0.5, 0.1)),
+        Case("differs", 2, "0 of 2 runs", lambda: loops(0.1, 0.1)),
+        Case("not reached", 0, "no control", lambda: loops(0.5, 0.5, control=False)),
     ],
 }  # fmt: skip
 PARAMETERS = [
