@@ -15,7 +15,7 @@ from grokking_core.plots import style as look
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import COLUMNS, Record
 from grokking_core.runs.records import Records
-from grokking_core.runs.run import Run
+from grokking_core.runs.run import CHOICES, Run
 from grokking_core.runs.schedule import evaluation_steps
 
 
@@ -159,6 +159,9 @@ def test_facets_name_what_is_not_the_papers():
     assert explorer.optimizer_of(Run(operation="x+y")) == "AdamW, decay 1"
     assert explorer.optimizer_of(Run(operation="x+y", weight_decay=0.0)) == "AdamW, decay 0"
     assert explorer.optimizer_of(Run(operation="x+y", optimizer="sgd", lr=0.1)) == "SGD, lr 0.1, decay 1"
+    later = Run(operation="x+y", gradient="perp", norm_hold=0.8)
+    assert explorer.optimizer_of(later) == "AdamW, decay 1, gradient perp, norm_hold 0.8"
+    assert {*CHOICES["optimizer"]} == {*explorer.OPTIMIZERS}
     assert explorer.network_of(Run(operation="x+y", architecture="mlp", n_layers=1)) == "1-layer MLP"
     assert explorer.network_of(Run(operation="x+y", d_model=32)) == "2-layer transformer, width 32"
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -35,6 +36,12 @@ LIMIT = 800_000  #: characters of all curves: the page stays below a megabyte
 ACCURACIES = ("train_accuracy", "validation_accuracy")
 LOSSES = ("train_loss", "validation_loss")
 
+OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "muon": "Muon"}
+LATER = (  #: fields of a run that papers after the first have added to training
+    "loss", "loss_precision", "temperature", "gradient", "slow_gradient", "init", "init_scale", "norm_hold",
+    "decay_from", "decay_to",
+)  # fmt: skip
+
 
 # -------------------------------------------------------------------------------------------------
 # What to choose by
@@ -48,13 +55,15 @@ def operation_of(run: Run) -> str:
 
 
 def optimizer_of(run: Run) -> str:
-    """The label of the optimizer in Figure 2 (left); for others its name, rate and decay."""
+    """The label in Figure 2 (left), or name, rate and decay; then what later papers changed."""
+    later = {name: getattr(run, name) for name in LATER if getattr(run, name) != getattr(Run, name)}
+    plain = replace(run, **{name: getattr(Run, name) for name in later})
     try:
-        return variant_of(run)
+        named = variant_of(plain)
     except ValueError:
-        name = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}[run.optimizer]
         rate = f", lr {run.lr:g}" if run.lr != Run.lr else ""
-        return f"{name}{rate}, decay {run.weight_decay:g}"
+        named = f"{OPTIMIZERS[run.optimizer]}{rate}, decay {run.weight_decay:g}"
+    return ", ".join([named, *(f"{name} {value}" for name, value in later.items())])
 
 
 def network_of(run: Run) -> str:
