@@ -62,9 +62,9 @@ def test_stream_keys_do_not_mistake_seed_purpose_and_step():
 
 
 def test_purposes_keep_their_numbers():
-    names = ["SPLIT", "OUTLIERS", "INIT", "ORDER", "UPDATE_NOISE", "WEIGHT_NOISE", "DROPOUT"]
-    assert [Purpose[name] for name in names] == list(range(7))
-    assert len(Purpose) == 7
+    names = ["SPLIT", "OUTLIERS", "INIT", "ORDER", "UPDATE_NOISE", "WEIGHT_NOISE", "DROPOUT", "PROBE"]
+    assert [Purpose[name] for name in names] == list(range(8))
+    assert len(Purpose) == 8
 
 
 def test_draws_stay_what_they_are():
