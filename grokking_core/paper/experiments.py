@@ -326,14 +326,14 @@ EXPERIMENTS: dict[str, Experiment] = {
         fig7_sharpness,
         beyond_transformers,
         rounding,
-        norm_clock,
-        accelerators,
-        retention,
-        film,
-        trainer,
         early_warnings,
         fourier,
+        norm_clock,
         topology,
+        retention,
+        accelerators,
+        film,
+        trainer,
     )
 }
 READING = {"threshold": float}  #: parameters of notebooks that decide no run: accuracy that counts as learned

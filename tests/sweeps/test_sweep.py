@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
@@ -482,8 +483,10 @@ POLITE = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.S
 
 
 @pytest.mark.parametrize("number", POLITE)
-def test_signal_ends_it_with_everything_kept(number, begun):
+def test_signal_ends_it_with_everything_kept(number, begun, request):
     sweep(runs(1), 50)
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    request.addfinalizer(partial(signal.signal, number, signal.signal(number, usual)))  # nohup ignores one
     before = signal.getsignal(number)
     ends = [Run(**TINY), Run(**TINY | {"seed": 1})]
     threading.Timer(0.7, os.kill, (os.getpid(), number)).start()
