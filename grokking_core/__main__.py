@@ -352,7 +352,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--set-aside", action="store_true", help="damaged files that were set aside as well")
     p = _command(commands, "check", check)
     p.add_argument("--device", help="cpu, cuda or cuda:N (default: what a sweep would take)")
-    p = _command(commands, "bench", bench)
+    _bench_options(_command(commands, "bench", bench))
+    return top
+
+
+def _bench_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
     p.add_argument("--output", metavar="FILE", help="also write the JSON to a file")
     p.add_argument("--device", help="(default: what a sweep would take)")
@@ -361,7 +365,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--rounds", type=int, default=5, help="times that everything is measured (5)")
     plan = "count instead what an update, and training a profile (laptop), ask of a graphics card"
     p.add_argument("--plan", nargs="?", const="laptop", metavar="PROFILE", help=plan)
-    return top
 
 
 def _command(commands: Any, name: str, function: Any) -> argparse.ArgumentParser:

@@ -11,10 +11,10 @@ from typing import Literal
 import torch
 
 from grokking_core import probes
-from grokking_core._signals import Stop
 from grokking_core.records.store import Store, finished_bytes
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
+from grokking_core.signals import Stop
 from grokking_core.sweeps.question import Question
 from grokking_core.sweeps.reading import Reading
 from grokking_core.sweeps.trainer import Options, Trainer

@@ -33,12 +33,12 @@ from typing import Any
 import torch
 
 from grokking_core import devices
-from grokking_core._signals import POLITE, Stop
 from grokking_core.records import files
 from grokking_core.records.store import Store
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
+from grokking_core.signals import POLITE, Stop
 from grokking_core.sweeps import estimate
 from grokking_core.sweeps.cluster import Cluster, closing
 from grokking_core.sweeps.progress import Bar

@@ -107,8 +107,7 @@ class Ensemble:
         layout = model.Layout(run)
         self.parameters = torch.zeros(n_slots, layout.n, dtype=dtype, device=device)
         gradients = torch.zeros_like(self.parameters)
-        loops = path == "eager" if loops is None else loops
-        self.loops = model.loops_for(device) if loops else None
+        self.loops = model.loops_for(device) if (path == "eager" if loops is None else loops) else None
         self.optimizer = Optimizer(runs, self.parameters, gradients, self.loops, layout.shapes)
         self.network = model.network(run, self.optimizer.noisy, gradients, self.loops)
         self.tables = Tables(runs, n_slots, dtype, device)
