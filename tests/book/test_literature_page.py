@@ -34,7 +34,8 @@ def test_table_has_both_settings_and_links_to_paper_page_and_rule(table):
         assert entry.says in text
         assert entry.setting in text
         links = [link.get("href") for link in row.iter("a")]
-        assert links[:2] == [f"{entry.page}.html", f"literature_code.html#decides-{entry.decide.__name__}"]
+        anchor = f"decides-{entry.decide.__name__}".replace("_", "-")
+        assert links[:2] == [f"{entry.page}.html", f"literature_code.html#{anchor}"]
         numbers = re.findall(r"arXiv:(\d{4}\.\d{5})", entry.where)
         assert links[2:] == [f"https://arxiv.org/abs/{number}" for number in numbers]
 

@@ -33,7 +33,8 @@ def to_html(table: pd.DataFrame, code_page: str = "claims_code.html", says: str 
     for row in table.to_dict("records"):
         word = f'<span style="{badge}{COLOURS[row["verdict"]]}">{row["verdict"]}</span>'
         links = f'<a href="{row["page"]}.html">figure</a>, '
-        links += f'<a href="{code_page}#decides-{row["decided by"]}">rule</a>'
+        anchor = f"decides-{row['decided by']}".replace("_", "-")  # as docutils writes a target's name
+        links += f'<a href="{code_page}#{anchor}">rule</a>'
         cells = (
             f"<strong>{row['id']}</strong><br/>{word}<br/>{links}",
             f"{html.escape(row['claim'])} <em>({html.escape(row['where'])})</em>",
