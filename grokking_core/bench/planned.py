@@ -29,7 +29,7 @@ from grokking_core.runs.trajectory import Trajectory
 from grokking_core.sweeps.estimate import duration
 from grokking_core.sweeps.trainer import groups
 from grokking_core.training.conductor import Conductor, Listener
-from grokking_core.training.ensemble import FEW, Ensemble, group_key
+from grokking_core.training.ensemble import Ensemble, evaluated_at_once, group_key
 
 ADDING_PRODUCTS = ("addmm", "baddbmm")  #: matrix products that are added to their first argument
 PRODUCTS = ("mm", "bmm", *ADDING_PRODUCTS)
@@ -189,7 +189,7 @@ class Pretended:
             for trajectory in runs:
                 trajectory.step += n
         due = [trajectory for trajectory in runs if trajectory.is_due]
-        size = width if 2 * len(due) > width else min(width, FEW)
+        size = evaluated_at_once(len(due), width)
         self.work.evaluations[self.shape, size] += math.ceil(len(due) / size)
         for trajectory in due:
             right = float(trajectory.step >= self.end_of(trajectory.run))

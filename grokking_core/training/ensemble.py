@@ -51,6 +51,11 @@ def group_key(run: Run) -> tuple[object, ...]:
     return (*shape, run.activation, run.precision, *noise, *update)
 
 
+def evaluated_at_once(n_due: int, n_slots: int) -> int:
+    """Slots of one evaluation: all where more than half are due, else a few."""
+    return n_slots if 2 * n_due > n_slots else min(n_slots, FEW)
+
+
 def on_its_device(method: Callable[..., Any]) -> Callable[..., Any]:
     """The method of an ensemble with its card as the current one, which streams and graphs belong to."""
 
@@ -304,7 +309,7 @@ class Ensemble:
             If the device's step of such a slot is not the host's.
         """
         most = max(self.evaluators)
-        size = most if 2 * len(due) > most else min(self.evaluators)
+        size = evaluated_at_once(len(due), most)
         for i in range(0, len(due), size):
             chosen = due[i : i + size] if size < most else due
             place = {slot: slot if size == most else at for at, slot in enumerate(chosen)}

@@ -1,6 +1,6 @@
 import pytest
 
-from grokking_core import Records, Run, sweep
+from grokking_core import Records, Run, sweep, training
 
 
 @pytest.fixture
@@ -11,3 +11,18 @@ def alone(tmp_path):
         return sweep(some, steps, store=tmp_path / "alone", progress=False, **how)
 
     return train
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """Steps from which runs were trained, by seed, one entry each time."""
+    found: list[tuple[int, int]] = []
+    train = training.train
+
+    def spy(trajectories, **how):
+        trajectories = list(trajectories)
+        found.extend((t.run.seed, t.step) for t in trajectories)
+        train(trajectories, **how)
+
+    monkeypatch.setattr(training, "train", spy)
+    return found

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from runs_by_hand import TINY, assert_same, assert_shared, runs
 
-from grokking_core import Records, Run, Stopped, sweep, training
+from grokking_core import Records, Run, Stopped, sweep
 from grokking_core.paper import export
 from grokking_core.paper.plans import Part, Plan
 from grokking_core.records import files
@@ -34,21 +34,6 @@ pytestmark = pytest.mark.usefixtures("own_folders", "one_thread")
 sweeping = import_module("grokking_core.sweeps.sweeping")
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(["grokking_core.sweeps.workers"])
-
-
-@pytest.fixture
-def begun(monkeypatch):
-    """Steps from which runs were trained, by seed, one entry each time."""
-    found: list[tuple[int, int]] = []
-    train = training.train
-
-    def spy(trajectories, **how):
-        trajectories = list(trajectories)
-        found.extend((t.run.seed, t.step) for t in trajectories)
-        train(trajectories, **how)
-
-    monkeypatch.setattr(training, "train", spy)
-    return found
 
 
 def assert_same_kept(some: Records, others: Records) -> None:

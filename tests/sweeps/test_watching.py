@@ -35,21 +35,6 @@ CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(["grokking_core.sweeps.workers"])
 
 
-@pytest.fixture
-def begun(monkeypatch):
-    """Seeds and steps from which runs were trained."""
-    found: list[tuple[int, int]] = []
-    train = training.train
-
-    def spy(trajectories, **how):
-        trajectories = list(trajectories)
-        found.extend((t.run.seed, t.step) for t in trajectories)
-        train(trajectories, **how)
-
-    monkeypatch.setattr(training, "train", spy)
-    return found
-
-
 def assert_same(one, other):
     pd.testing.assert_frame_equal(one.curve, other.curve, check_exact=True)
     assert one.watched.keys() == other.watched.keys()
