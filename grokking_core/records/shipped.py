@@ -1,8 +1,8 @@
 """Many records in one Parquet file, and what was kept of their ends in one file beside it: how they ship.
 
 A row of the pack is a record: its key, one JSON text, a checksum over key, text and curve, and a
-list for each column of the curve. Beside `laptop.parquet`, `laptop.kept.safetensors` has the arrays that
-single files have in a user's folder, under the names of these files; each has its own checksum.
+list for each column of the curve. Beside `laptop.parquet`, `laptop.kept.safetensors` has the single files
+of a user's folder with what was kept of the ends and what was watched, compressed, under their names.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
+import zlib
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -126,10 +127,12 @@ def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
 class KeptPack:
     """What was kept of the records of a pack, under names such as `<key>.answers-4000`.
 
+    Each is a file of its own, compressed: so a damaged byte costs that one.
+
     Attributes
     ----------
-    rows : dict
-        By name, a JSON text and a checksum over it and the arrays.
+    rows : list of str
+        The names that were written.
 
     Raises
     ------
@@ -141,8 +144,8 @@ class KeptPack:
         self.path = path
         try:
             with safe_open(path, framework="numpy") as file:
-                self.rows: dict[str, list[str]] = dict(json.loads(file.metadata()["rows"]))
-            self.arrays = safetensors.numpy.load_file(path)
+                self.rows: list[str] = list(json.loads(file.metadata()["names"]))
+            self.files = safetensors.numpy.load_file(path)
         except Exception as error:  # whatever a parser says of bytes that are not ours
             raise Damaged(f"cannot be read as a file of what was kept: {error}") from error
 
@@ -157,18 +160,25 @@ class KeptPack:
             return None
 
     def lost(self) -> list[str]:
-        """What is wrong with arrays that no row leads to."""
-        names = {name.rpartition("/")[0] for name in self.arrays}
-        return [f"{name[:12]}{name[64:]} has no row" for name in sorted(names - self.rows.keys())]
+        """What is wrong with files that were not written under their name."""
+        return [f"{_short(name)} has no row" for name in sorted(self.files.keys() - set(self.rows))]
 
     def checked(self, name: str) -> tuple[Meta, Arrays]:
-        """What was kept under a name; raises `Damaged` where the checksum does not match."""
-        text, expected = (*self.rows[name], "", "")[:2]
-        arrays = {n: array for n, array in self.arrays.items() if n.startswith(f"{name}/")}
-        if checksum(str(text), arrays) != expected:
-            raise Damaged(f"{name[:12]}{name[64:]} does not match its checksum")
-        arrays = {n.removeprefix(f"{name}/"): array for n, array in arrays.items()}
-        return _meta(name, text, arrays), arrays
+        """What was kept under a name; raises `Damaged` where it is not what was written."""
+        try:
+            meta, arrays = files.from_bytes(zlib.decompress(self.files[name]))
+            contents.check(name, meta, arrays)
+        except (KeyError, zlib.error) as error:
+            raise Damaged(f"{_short(name)} does not match its checksum") from error
+        except Damaged as error:
+            raise Damaged(f"{_short(name)}: {error}") from error
+        return meta, arrays
+
+
+def _short(name: str) -> str:
+    """A name with the first letters of its key."""
+    key, dot, rest = name.partition(".")
+    return f"{key[:12]}{dot}{rest}"
 
 
 AnyPack = TypeVar("AnyPack", Pack, KeptPack)
@@ -240,13 +250,11 @@ def write_kept(path: Path, kept: Iterable[tuple[str, Meta, Arrays]]) -> int:
     StoreError
         With the path and the reason.
     """
-    rows, everything = {}, {}
-    for name, meta, arrays in sorted(kept, key=lambda row: row[0]):
-        named = {f"{name}/{n}": np.ascontiguousarray(array) for n, array in arrays.items()}
-        text = canonical({"format": FORMAT} | meta)
-        rows[name] = [text, checksum(text, named)]
-        everything |= named
-    content = safetensors.numpy.save(everything, {"rows": canonical(rows)})
+    packed = {
+        name: np.frombuffer(zlib.compress(files.to_bytes(meta, arrays), 9), np.uint8)
+        for name, meta, arrays in kept
+    }
+    content = safetensors.numpy.save(packed, {"names": canonical(sorted(packed))})
     files.write(path, content)
     return len(content)
 

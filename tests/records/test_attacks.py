@@ -142,6 +142,21 @@ def test_forged_row_is_not_served_and_verify_names_it(packed, forge):
             assert same(found, record) or (found is None and key_of(record.run) in first)
 
 
+def test_what_was_kept_of_another_run_is_not_served_and_verify_names_it(packed):
+    path = packed.shipped / "some.kept.safetensors"
+    held = shipped.KeptPack(path)
+    (first, *one), (second, *other), *rest = [(name, *held.checked(name)) for name in held.rows]
+    shipped.write_kept(path, [(second, *one), (first, *other), *rest])
+    store = Store(packed.folder, packed.shipped)
+    assert [entry.trouble.count("another run") for entry in store.verify() if entry.trouble] == [1, 1]
+    for record in map(made_up, range(10)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RecordWarning)
+            end = store.kept(record, "answers")
+        name = f"{key_of(record.run)}.answers-{record.last_step}"
+        assert (end is None) == (name in (first, second))
+
+
 def test_rows_of_earlier_versions_are_read_and_their_keys_checked(packed, monkeypatch):
     """Their checksum does not cover the key."""
     path, checksum = packed.shipped / "some.parquet", files.checksum
