@@ -48,6 +48,7 @@ def one_thread():
 @pytest.fixture
 def own_folders(tmp_path, monkeypatch):
     """Records folders of the test's own, and nothing asked for in the environment."""
+    (tmp_path / "shipped").mkdir()
     monkeypatch.setenv("GROKKING_RECORDS", str(tmp_path / "own"))
     monkeypatch.setenv("GROKKING_SHIPPED", str(tmp_path / "shipped"))
     for name in ("GROKKING_FRESH", "GROKKING_TRAINED_SINCE"):

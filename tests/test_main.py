@@ -158,6 +158,15 @@ def test_sweep_reads_what_is_on_record(capsys, profile):
     assert "1 read, 1 trained, 0 missing" in out
 
 
+@pytest.mark.parametrize("words", ["sweep", "status", "pack mine.parquet", "bench --plan"])
+def test_profile_of_another_encoding_is_wrong_use_of_every_command(capsys, tmp_path, words):
+    path = tmp_path / "latin.yml"
+    path.write_bytes("film: {}  # caf\xe9\n".encode("latin-1"))
+    asked = [str(path)] if words.startswith("bench") else ["--profile", str(path)]
+    assert grokking(*words.split(), *asked) == 2
+    assert capsys.readouterr().err == f"grokking: {path} is not UTF-8 text: byte 0xe9 at 15\n"
+
+
 def test_sweep_with_local_workers(capsys, profile):
     assert grokking("sweep", "fig1_grokking_curves", "--profile", profile(), "--workers", "2") == 0
     assert "0 read, 2 trained" in capsys.readouterr().out

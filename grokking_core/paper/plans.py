@@ -12,7 +12,7 @@ from grokking_core.records.store import Store
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
-from grokking_core.sweeps.question import Question
+from grokking_core.sweeps.question import Question, date_of
 from grokking_core.sweeps.reading import Reading
 from grokking_core.sweeps.sweeping import sweep
 
@@ -56,7 +56,7 @@ class Plan:
         Under `make book`, which trains what all notebooks ask for before it executes them, they are read.
         """
         if since := os.environ.get("GROKKING_TRAINED_SINCE"):
-            return self.read(options.get("store"), since)
+            return self.read(options.get("store"), date_of("GROKKING_TRAINED_SINCE", since))
         return self._joined(
             sweep(part.runs, part.steps, part.stop_at, **part.asks, keep_checkpoints=part.goes_on, **options)
             for part in self.parts

@@ -166,7 +166,7 @@ class KeptPack:
     def checked(self, name: str) -> tuple[Meta, Arrays]:
         """What was kept under a name; raises `Damaged` where it is not what was written."""
         try:
-            meta, arrays = files.from_bytes(zlib.decompress(self.files[name]))
+            meta, arrays = files.from_bytes(zlib.decompress(self.files[name].tobytes()))
             contents.check(name, meta, arrays)
         except (KeyError, zlib.error) as error:
             raise Damaged(f"{_short(name)} does not match its checksum") from error

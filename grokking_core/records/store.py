@@ -88,8 +88,17 @@ def finished_bytes() -> float:
 
 
 def shipped_folder() -> Path:
-    """Where shipped records lie: GROKKING_SHIPPED, or those of the project."""
-    return expanded(os.environ.get("GROKKING_SHIPPED") or _shipped.folder_of("records"))
+    """Where shipped records lie: GROKKING_SHIPPED, or those of the project.
+
+    Raises
+    ------
+    ValueError
+        If GROKKING_SHIPPED is no folder.
+    """
+    named = os.environ.get("GROKKING_SHIPPED")
+    if named and not expanded(named).is_dir():
+        raise ValueError(f"GROKKING_SHIPPED={named} must be a folder with packs of records")
+    return expanded(named or _shipped.folder_of("records"))
 
 
 @dataclass(frozen=True)
@@ -339,13 +348,20 @@ class Store:
             watch_every=meta.get("watch_every"),
         )
 
-    def checkpoint_step(self, run: Run) -> int:
-        """Updates that a run's checkpoint has behind it, by the file's header alone; 0 without one."""
-        return max(self._step(run, kind) for kind in ("checkpoint", "finished"))
+    def checkpoint_step(self, run: Run, since: str = "") -> int:
+        """Updates that a run's checkpoint has behind it, by the file's header alone; 0 without one.
 
-    def _step(self, run: Run, kind: str) -> int:
-        step = files.header(self.path(run, kind)).get("step", 0)
-        return step if isinstance(step, int) else 0
+        Parameters
+        ----------
+        since : str
+            Date before which a checkpoint does not count, as in `checkpoint`.
+        """
+        return max(self._step(run, kind, since) for kind in ("checkpoint", "finished"))
+
+    def _step(self, run: Run, kind: str, since: str = "") -> int:
+        said = files.header(self.path(run, kind))
+        step, date = said.get("step", 0), said.get("date", "")
+        return step if isinstance(step, int) and isinstance(date, str) and date >= since else 0
 
     def write_finished(self, trajectory: Trajectory) -> None:
         """Write what it takes to follow a run further that has ended, and remove the oldest beyond the limit.

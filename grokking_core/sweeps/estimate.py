@@ -121,15 +121,16 @@ def measured(run: Run, device: str, seconds: float = 1.0) -> float:
     return (time.monotonic() - begun[0]) / max(1, updates)
 
 
-def steps_left(runs: Iterable[Run], steps: int, store: Store) -> dict[Run, int]:
-    """Updates that are still to be made of each run, from its checkpoint on."""
-    return {run: max(1, steps - store.checkpoint_step(run)) for run in runs}
+def steps_left(runs: Iterable[Run], steps: int, store: Store, since: str = "") -> dict[Run, int]:
+    """Updates still to be made of each run: from its checkpoint on, where that is not older than a date."""
+    return {run: max(1, steps - store.checkpoint_step(run, since)) for run in runs}
 
 
 def announce(reading: Reading, device: str, n_devices: int = 1) -> None:
     """Print what a long sweep is expected to take, before it begins; nothing for a short one."""
     try:
-        left = steps_left(reading.left.values(), reading.question.steps, reading.store)
+        question, runs = reading.question, reading.left.values()
+        left = steps_left(runs, question.steps, reading.store, question.since)
         n = sum(left.values())
         if sum(steps * work(run) for run, steps in left.items()) < LONG / 4:
             return None
@@ -138,7 +139,7 @@ def announce(reading: Reading, device: str, n_devices: int = 1) -> None:
         return say(f"how long it takes is not known: {error}")
     if estimate.seconds >= LONG:
         message = f"{len(left)} runs are to be trained, {n:.3g} run-steps on {n_devices} x {device}:"
-        message += f" {estimate}" + "; less where runs end early" * (reading.question.stop_at is not None)
+        message += f" {estimate}" + "; less where runs end early" * (question.stop_at is not None)
         message += ". Fewer points: `make book PROFILE=laptop` or `smoke`, or `--profile`."
         say(f"{message} What is trained stays.")
     return None

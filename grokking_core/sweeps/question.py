@@ -93,11 +93,22 @@ def _since(fresh: bool | None) -> str:
         return utc_now() if fresh else ""
     if asked in ("", "0", "1"):
         return PROCESS_STARTED if asked == "1" else ""
+    return date_of("GROKKING_FRESH", asked, "1, 0 or a date")
+
+
+def date_of(name: str, asked: str, allowed: str = "a date") -> str:
+    """A date that an environment variable names, as records have it.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or lies in the future.
+    """
     try:
         date = datetime.fromisoformat(asked)
     except ValueError:
-        raise ValueError(f"GROKKING_FRESH={asked} must be 1, 0 or a date such as {utc_now()}") from None
+        raise ValueError(f"{name}={asked} must be {allowed} such as {utc_now()}") from None
     since = date.replace(tzinfo=date.tzinfo or UTC).astimezone(UTC).isoformat(timespec="milliseconds")
     if since > utc_now():
-        raise ValueError(f"GROKKING_FRESH={asked} lies in the future: nothing could be trained after it")
+        raise ValueError(f"{name}={asked} lies in the future: nothing could be trained after it")
     return since

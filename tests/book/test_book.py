@@ -960,7 +960,7 @@ def test_notebook_has_the_values_of_the_laptop_profile(name):
 def sharing(small, no_site, tmp_path, monkeypatch):
     """Two notebooks that ask for the same run: one follows it for 30 steps, the other until it learns."""
     monkeypatch.setenv("GROKKING_RECORDS", str(tmp_path / "records"))
-    monkeypatch.setenv("GROKKING_SHIPPED", str(tmp_path / "shipped"))
+    monkeypatch.setenv("GROKKING_SHIPPED", str(tmp_path))
     for path in small.notebooks().values():
         path.unlink()
     profile = {}

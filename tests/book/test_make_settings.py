@@ -28,6 +28,7 @@ def test_fresh_means_what_it_says(text, fresh):
         ({"FRESH": "2099-01-01"}, "FRESH=2099-01-01 must be 1 or 0"),
         ({"GROKKING_FRESH": "false"}, "GROKKING_FRESH is set; make book takes FRESH=1"),
         ({"GROKKING_FRESH": "2099-01-01"}, "GROKKING_FRESH is set"),
+        ({"GROKKING_SHIPPED": "/nowhere"}, "GROKKING_SHIPPED=/nowhere must be a folder with packs"),
         ({"JOBS": "0"}, "JOBS=0 must be a number of notebooks, 1 or more"),
         ({"JOBS": "1e2"}, "JOBS=1e2"),
         ({"MINUTES": "nan"}, "MINUTES=nan must be a number above 0"),
@@ -51,6 +52,7 @@ def test_what_trains_is_parameters_and_fresh(given, trains):
 
 def test_relative_folders_are_the_same_wherever_a_process_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "book" / "records").mkdir(parents=True)
     env = settings.environment(Places(tmp_path), environ={"GROKKING_RECORDS": "mine", "XDG_CACHE_HOME": "c"})
     assert env["GROKKING_RECORDS"] == str(tmp_path / "mine")
     assert env["XDG_CACHE_HOME"] == str(tmp_path / "c")

@@ -724,9 +724,7 @@ def test_verdicts_are_one_row_a_claim(table):
     assert row["page"] == "figures/fig2_operations"
 
 
-def test_evidence_is_what_is_on_record_and_trains_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("GROKKING_RECORDS", str(tmp_path / "own"))
-    monkeypatch.setenv("GROKKING_SHIPPED", str(tmp_path / "shipped"))
+def test_evidence_is_what_is_on_record_and_trains_nothing(own_folders):
     found = claims.read("smoke")
     assert set(found) == {name for claim in CLAIMS.values() for name in claim.experiments}
     for there in found.values():

@@ -413,9 +413,7 @@ def test_rows_are_numbered_and_decided_by_experiments():
         assert {kind for kind in KINDS if f"{kind}:" in rule} >= {"agrees", "differs", "not reached"}
 
 
-def test_nothing_on_record_decides_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("GROKKING_RECORDS", str(tmp_path / "own"))
-    monkeypatch.setenv("GROKKING_SHIPPED", str(tmp_path / "shipped"))
+def test_nothing_on_record_decides_nothing(own_folders):
     found = literature.read("smoke")
     assert set(found) == {name for row in LEDGER.values() for name in row.experiments}
     table = literature.verdicts(found)

@@ -134,6 +134,10 @@ def test_plan_only_reads_where_the_book_has_trained(monkeypatch):
     records = plan.sweep()
     assert (records.n_read, records.n_trained, records.missing) == (1, 1, [])
     assert len(tiny_plan(seeds=(2, 3), steps=(20,)).sweep().missing) == 2
+    for nonsense in ("1", "2999-01-01"):
+        monkeypatch.setenv("GROKKING_TRAINED_SINCE", nonsense)
+        with pytest.raises(ValueError, match=f"GROKKING_TRAINED_SINCE={nonsense} (must be a date|lies in)"):
+            plan.sweep()
 
 
 def test_merged_plans_ask_the_longest_first_and_each_run_once():

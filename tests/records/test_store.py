@@ -287,6 +287,10 @@ def test_folder_is_the_users_own(monkeypatch, tmp_path):
     assert Store().folder == tmp_path / "mine"
     monkeypatch.delenv("GROKKING_SHIPPED", raising=False)
     assert Store().shipped == Path(files.__file__).parents[2] / "book" / "records"
+    for nothing in (tmp_path / "nothing", Path(__file__)):
+        monkeypatch.setenv("GROKKING_SHIPPED", str(nothing))
+        with pytest.raises(ValueError, match=f"GROKKING_SHIPPED={nothing} must be a folder with packs"):
+            Store()
 
 
 def test_home_folder_is_looked_up_only_where_it_is_needed(monkeypatch, tmp_path):

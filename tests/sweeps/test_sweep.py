@@ -411,6 +411,18 @@ def test_long_sweep_says_beforehand_what_it_takes(capsys, monkeypatch):
     assert "PROFILE=laptop" in told
 
 
+def test_fresh_sweep_says_what_it_takes_to_train_all_again(capsys, monkeypatch):
+    sweep(runs(2), 100, keep_checkpoints=True, progress=False)
+    monkeypatch.setattr(estimate, "LONG", 1e-9)
+    for fresh, left, told in ((False, 0, ""), (True, 2, "2 runs are to be trained, 200 run-steps on")):
+        reading = Reading(Question.of(100, fresh=fresh), Store())
+        reading.read(runs(2))
+        assert len(reading.left) == left
+        capsys.readouterr()
+        estimate.announce(reading, "cpu")
+        assert capsys.readouterr().err.startswith(told)
+
+
 def test_expectation_is_of_the_record_nearest_in_cost_whoever_trained_it(monkeypatch):
     small, large = runs(1)[0], Run(operation="x+y", p=7, d_model=64)
     paces = {True: [(small, 10.0)], False: [(large, 400.0)]}  # seconds that 1,000 updates took

@@ -74,6 +74,8 @@ def read(argv: list[str] | None = None, environ: Mapping[str, str] = os.environ)
     args = parser.parse_args(argv)
     if said("GROKKING_FRESH", "") not in ("", "0"):
         raise WrongUse("GROKKING_FRESH is set; make book takes FRESH=1, which trains everything again")
+    if (shipped := said("GROKKING_SHIPPED")) and not Path(shipped).expanduser().is_dir():
+        raise WrongUse(f"GROKKING_SHIPPED={shipped} must be a folder with packs of records")
     return Settings(
         profile=(args.profile or "").strip() or None,
         only=(args.only or "").strip() or None,
@@ -147,7 +149,8 @@ def environment(places: Places, profile: str = "", environ: Mapping[str, str] = 
     own = (places.build / "jupyter").absolute()
     env = {name: value for name, value in environ.items() if not MINE.match(name) and name not in OURS}
     env |= {name: absolute(environ[name]) for name in FOLDERS if environ.get(name)}
-    env.setdefault("GROKKING_SHIPPED", absolute(places.book / "records"))
+    if (places.book / "records").is_dir():
+        env.setdefault("GROKKING_SHIPPED", absolute(places.book / "records"))
     return env | {
         "GROKKING_PROFILE": profile,
         "PYTHONPATH": os.pathsep.join(import_path()),
