@@ -33,7 +33,7 @@ book: $(VENV)/.ready-book
 	@$(PY) -m grokking_book.make
 
 test: $(VENV)/.ready-test
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto
 
 check: $(VENV)/.ready-dev
 	$(PY) -m ruff check .

@@ -12,7 +12,7 @@ def found(matrix):
     return spectra.traps(matrix, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("shape", [(64, 32), (32, 64), (128, 128), (33, 32)])
+@pytest.mark.parametrize("shape", [(64, 32), (32, 64), (64, 64), (33, 32)])
 def test_random_entries_have_hardly_any_trap(shape):
     counts = [found(noise(*shape, seed=seed)) for seed in range(40)]
     assert np.mean(counts) < 0.05
