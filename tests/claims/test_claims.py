@@ -1,8 +1,6 @@
-import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +15,6 @@ from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
 from grokking_core.weights import cosets
 
-ROOT = Path(__file__).resolve().parents[2]
 FULL, ADAM, FULL_NOISE, WEIGHTS, DROPOUT, DECAY, TO_INIT, LOW, HIGH = VARIANTS
 S5 = "s5:xy"
 LONG = 100_000  # the paper's budget
@@ -731,26 +728,3 @@ def test_evidence_is_what_is_on_record_and_trains_nothing(own_folders):
         assert len(there) == 0
         assert there.missing
     assert set(claims.verdicts(found)["verdict"]) == {"not reached"}
-
-
-# The page of rules
-
-
-PAGE = (ROOT / "book" / "claims_code.md").read_text()
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_page_shows_the_function_that_decides(name):
-    section = PAGE.partition(f"\n(decides-{name})=\n## {name.upper()}: ")[2].partition("\n(decides-")[0]
-    assert section.count("literalinclude") == 1
-    path = Path(CLAIMS[name.upper()].decide.__code__.co_filename)
-    assert f"claims/{path.name}\n:pyobject: {name}\n```" in section
-
-
-def test_page_names_files_from_where_pages_are_staged():
-    staged = ROOT / "build" / "book"
-    for path, options in re.findall(r"```{literalinclude} (\S+)\n((?::.+\n)+)```", PAGE):
-        source = Path(os.path.normpath(staged / path)).read_text()
-        for option, value in re.findall(r":(\S+): (.+)\n", options):
-            assert (f"def {value}(" if option == "pyobject" else f"\n{value}") in source
-    assert len(re.findall(r"\(decides-c\d+\)=", PAGE)) == len(CLAIMS)

@@ -1,10 +1,8 @@
 import math
-import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +18,6 @@ from grokking_core.paper.followups import METHODS
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
 
-ROOT = Path(__file__).resolve().parents[2]
 ROWS = {row.decide.__name__: row for row in LEDGER.values()}
 
 
@@ -420,25 +417,3 @@ def test_nothing_on_record_decides_nothing(own_folders):
     assert list(table["id"]) == list(LEDGER)
     assert set(table["verdict"]) == {"not reached"}
     assert table["setting"].tolist() == [row.setting for row in LEDGER.values()]
-
-
-# The page of rules
-
-
-PAGE = (ROOT / "book" / "literature_code.md").read_text()
-
-
-@pytest.mark.parametrize("name", ROWS)
-def test_page_shows_the_function_that_decides(name):
-    section = PAGE.partition(f"\n(decides-{name})=\n## ")[2].partition("\n(decides-")[0]
-    path = Path(ROWS[name].decide.__code__.co_filename)
-    assert f"literature/{path.name}\n:pyobject: {name}\n```" in section
-
-
-def test_page_names_files_from_where_pages_are_staged():
-    staged = ROOT / "build" / "book"
-    for path, options in re.findall(r"```{literalinclude} (\S+)\n((?::.+\n)+)```", PAGE):
-        source = Path(os.path.normpath(staged / path)).read_text()
-        for option, value in re.findall(r":(\S+): (.+)\n", options):
-            assert (f"def {value}(" if option == "pyobject" else f"\n{value}") in source
-    assert len(re.findall(r"\(decides-\w+\)=", PAGE)) == len(LEDGER)
