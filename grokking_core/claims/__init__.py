@@ -47,7 +47,7 @@ def read(profile: str | None = None, among: Collection[Claim] = CLAIMS.values())
 
 
 def verdicts(evidence: Mapping[str, Records], among: Collection[Claim] = CLAIMS.values()) -> pd.DataFrame:
-    """One row a claim: id, where, claim, verdict, measured, n, page, decided by.
+    """One row a claim: id, where, claim, verdict, measured, needed, n, page, decided by.
 
     Parameters
     ----------
@@ -60,6 +60,6 @@ def verdicts(evidence: Mapping[str, Records], among: Collection[Claim] = CLAIMS.
     for claim in among:
         found = claim.decide(*(evidence[name] for name in claim.experiments))
         row = {"id": claim.id, "where": claim.where, "claim": claim.says, "verdict": found.kind}
-        row |= {"measured": found.measured, "n": found.n, "page": claim.page}
+        row |= {"measured": found.measured, "needed": found.needed, "n": found.n, "page": claim.page}
         rows.append(row | {"decided by": claim.decide.__name__})
     return pd.DataFrame(rows)

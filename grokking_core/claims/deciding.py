@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
+from types import MappingProxyType
 from typing import Literal, NamedTuple, get_args
 
 import pandas as pd
 
+from grokking_core.measures import Needed
 from grokking_core.paper import evidence
 from grokking_core.paper.evidence import BUDGET, UNKNOWN
 from grokking_core.runs import words
@@ -35,6 +37,7 @@ class Verdict(NamedTuple):
     kind: Kind
     measured: str  #: sentences of numbers, with n and 95 % intervals
     n: int  #: runs that decided
+    needed: Mapping[str, Needed] = MappingProxyType({})  #: fractions needed that `measured` lists, by label
 
 
 Decide = Callable[..., Verdict]
@@ -75,14 +78,21 @@ def claim(where: str, says: str) -> Callable[[Decide], Decide]:
 
 
 def verdict(
-    kind: Kind, n: int, text: str, records: Records, operation: str | None = None, steps: int | None = None
+    kind: Kind,
+    n: int,
+    text: str,
+    records: Records,
+    operation: str | None = None,
+    steps: int | None = None,
+    needed: Mapping[str, Needed] | None = None,
 ) -> Verdict:
     """A verdict with what is missing, and where the setting is not the paper's; see `evidence.notes`."""
     if not records.runs:
         return Verdict("not reached", "Not asked for.", 0)
     if not records:
         return Verdict("not reached", f"None of {len(records.missing)} runs is on record.", 0)
-    return Verdict(kind, " ".join(filter(None, [text, *evidence.notes(records, operation, steps)])), n)
+    said = " ".join(filter(None, [text, *evidence.notes(records, operation, steps)]))
+    return Verdict(kind, said, n, needed or {})
 
 
 def in_order(
@@ -102,7 +112,7 @@ def in_order(
     relation = {True: "less than", False: "more than", None: "not told apart from"}
     order = "; ".join(f"{words.name(a)} {relation[known]} {words.name(b)}" for (a, b), known in less.items())
     text = f"{evidence.brackets(needed)} So {order}."
-    return verdict(kind, len(records), text, records, operation, BUDGET)
+    return verdict(kind, len(records), text, records, operation, BUDGET, needed)
 
 
 def kind_of(parts: Sequence[bool | None]) -> Kind:

@@ -46,7 +46,7 @@ def c11(fig2_optimizers: Records) -> Verdict:
         f"Of {len(others)} other variants, {above} need more than twice as much as decay 1, {below} do not, "
     )
     text += f"and {len(others) - above - below} are open. {evidence.brackets(needed)}"
-    return verdict(kind, len(records), text, records, S5, BUDGET)
+    return verdict(kind, len(records), text, records, S5, BUDGET, needed)
 
 
 @claim("figure 2, left", "Decay towards the initialization helps, but less than towards the origin.")
@@ -86,7 +86,7 @@ def c14(fig2_optimizers: Records) -> Verdict:
     same = len(needed) == 3 and len(set(needed.values())) == 1 and None not in needed[ADAM]
     kind = "agrees" if len(worse) == 2 else "partly" if worse else "differs" if same else "not reached"
     text = f"{evidence.brackets(needed)} Worse than another: {names(worse) or 'none'}."
-    return verdict(kind, len(records), text, records, S5, BUDGET)
+    return verdict(kind, len(records), text, records, S5, BUDGET, needed)
 
 
 def _variants_in_order(records: Records, pairs: Sequence[tuple[str, str]]) -> Verdict:
@@ -134,4 +134,4 @@ def c16(fig2_optimizers: Records) -> Verdict:
     followed = any(r.run.train_fraction >= 0.9 and evidence.has_failed(r) for r in records)
     enough = [needed.get(name, UNKNOWN).reached is not None for name in names]
     kind = kind_of(enough) if any(enough) or followed else "not reached"
-    return verdict(kind, len(records), evidence.brackets(needed), records, S5, BUDGET)
+    return verdict(kind, len(records), evidence.brackets(needed), records, S5, BUDGET, needed)

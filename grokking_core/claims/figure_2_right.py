@@ -39,7 +39,7 @@ def c6(fig2_operations: Records) -> Verdict:
     n_pairs = int(np.isfinite(less).sum())
     if n_pairs < PAIRS:
         text = f"{evidence.brackets(needed)} {n_pairs} pairs are told apart."
-        return verdict("not reached", len(records), text, records, steps=BUDGET)
+        return verdict("not reached", len(records), text, records, steps=BUDGET, needed=needed)
 
     def share(drawn: np.ndarray) -> float:
         known = less[np.ix_(drawn.astype(int), drawn.astype(int))]
@@ -52,7 +52,7 @@ def c6(fig2_operations: Records) -> Verdict:
         f"The simpler operation needs less in {np.nansum(less):.0f} of {n_pairs} pairs told apart: a share "
     )
     text += f"of {found}, where n counts operations. {evidence.brackets(needed)}"
-    return verdict(kind, len(records), text, records, steps=BUDGET)
+    return verdict(kind, len(records), text, records, steps=BUDGET, needed=needed)
 
 
 def _simpler_needs_less(a: str, b: str, needed: Mapping[str, Needed]) -> float:
@@ -88,7 +88,7 @@ def c7(fig2_operations: Records) -> Verdict:
     if (a.failed is None and b.failed is None) or (apart <= 1 and None in (a.reached, b.reached)):
         kind = "not reached"
     text = f"{evidence.brackets(needed)} Tried: {words.listed(map(words.percent, tried))}."
-    return verdict(kind, len(records), text, records, steps=BUDGET)
+    return verdict(kind, len(records), text, records, steps=BUDGET, needed=needed)
 
 
 @claim("figure 2, right", "Symmetric operations need a smaller fraction than close ones that are not.")

@@ -14,7 +14,8 @@ def table():
     """A row a claim, the verdicts in turn."""
     rows = [
         {"id": claim.id, "where": claim.where, "claim": claim.says, "verdict": KINDS[i % len(KINDS)],
-         "measured": f"{i} of 9.", "n": i, "page": claim.page, "decided by": claim.decide.__name__}
+         "measured": f"{i} of 9.", "needed": {}, "n": i, "page": claim.page,
+         "decided by": claim.decide.__name__}
         for i, claim in enumerate(CLAIMS.values())
     ]  # fmt: skip
     return pd.DataFrame(rows)
@@ -43,19 +44,33 @@ def test_html_escapes_what_is_said(table):
     assert "".join(cells[2].itertext()) == "<b>1</b>"
 
 
-def test_many_fractions_needed_are_a_small_table():
+def test_fractions_needed_are_a_small_table_of_bars():
     needed = {
         "x+y": Needed(0.3, 0.4), "AdamW, decay 1": Needed(None, 0.3), "dropout 0.1": Needed(0.8, None),
         "x^2+xy+y^2": Needed(None, None),
     }  # fmt: skip
-    text = f"Before. {evidence.brackets(needed)} So a < b."
-    tree = ElementTree.fromstring(f"<div>{verdicts.measured(text)}</div>")
-    cells = [[cell.text for cell in row] for row in tree.findall("./table/tbody/tr")]
-    assert cells == [
-        ["x+y", "30 to 40 %"], ["'AdamW, decay 1'", "at most 30 %"], ["dropout 0.1", "above 80 %"],
-        ["x^2+xy+y^2", "unknown"],
+    text = f"Before <. {evidence.brackets(needed)} So a < b."
+    tree = ElementTree.fromstring(f"<div>{verdicts.measured(text, needed)}</div>")
+    rows = tree.findall("./table/tbody/tr")
+    assert [(row[0].text, row[2].text) for row in rows] == [
+        ("x+y", "30 to 40 %"), ("AdamW, decay 1", "at most 30 %"), ("dropout 0.1", "above 80 %"),
+        ("x^2+xy+y^2", "unknown"),
     ]  # fmt: skip
-    assert tree.text == "Before. "
+    bars = [
+        {rect.get("class"): (rect.get("x", "0"), rect.get("width")) for rect in row.iter("rect")}
+        for row in rows
+    ]
+    assert bars == [
+        {"bracket-failed": ("0", "30"), "bracket-reached": ("40", "60")},
+        {"bracket-reached": ("30", "70")},
+        {"bracket-failed": ("0", "80")},
+        {},
+    ]
+    assert tree.text == "Before <. "
     assert "".join(tree.itertext()).endswith("So a < b.")
-    few = evidence.brackets({"x+y": Needed(0.3, 0.4)})
-    assert verdicts.measured(few) == few
+
+
+def test_one_fraction_needed_and_those_that_a_text_does_not_list_stay_words():
+    one, two = {"x+y": Needed(0.3, 0.4)}, {"x+y": Needed(0.3, 0.4), "x-y": Needed(None, 0.5)}
+    assert verdicts.measured(evidence.brackets(one), one) == evidence.brackets(one)
+    assert verdicts.measured("Not asked for.", two) == "Not asked for."

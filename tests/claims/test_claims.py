@@ -712,7 +712,7 @@ def test_claims_are_those_of_the_paper_and_decided_by_experiments():
 
 def test_verdicts_are_one_row_a_claim(table):
     assert list(table["id"]) == list(CLAIMS)
-    columns = ["id", "where", "claim", "verdict", "measured", "n", "page", "decided by"]
+    columns = ["id", "where", "claim", "verdict", "measured", "needed", "n", "page", "decided by"]
     assert list(table.columns) == columns
     assert set(table["verdict"]) <= set(KINDS)
     row = table.set_index("id").loc["C22"]

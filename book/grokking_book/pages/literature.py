@@ -14,6 +14,7 @@ from grokking_book.pages import verdicts
 
 FILE = Path(__file__).parents[2] / "literature.yml"
 FIELDS = ("where", "says", "setting", "lacks")  #: of an entry of the file
+HEADS = ("source", "it says", "its setting", "what a test would take")  #: of the table, in their order
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{5})")
 
 
@@ -43,13 +44,16 @@ def to_html(table: pd.DataFrame) -> str:
 
 def untested_to_html(entries: list[dict[str, str]]) -> str:
     """The papers without a rule as a table for the book."""
-    head = "".join(
-        f"<th>{name}</th>" for name in ("source", "it says", "its setting", "what a test would take")
+    head = "".join(f"<th>{name}</th>" for name in HEADS)
+    rows = (
+        "".join(
+            f'<td data-head="{head}">{html.escape(entry[name])}</td>'
+            for name, head in zip(FIELDS, HEADS, strict=True)
+        )
+        for entry in entries
     )
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(entry[name])}</td>' for name in FIELDS)}</tr>" for entry in entries
-    )
-    return linked(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
+    body = "".join(f"<tr>{cells}</tr>" for cells in rows)
+    return linked(f'<table class="stacked"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
 
 def linked(text: str) -> str:
