@@ -106,10 +106,18 @@
     return [`page: ${document.documentElement.scrollWidth} pixels`, ...beyond.slice(0, 5).map(path)];
   }
 
+  // Pictures shown so small that their words cannot be read; a width of 0 is that of a picture not loaded.
+  function small() {
+    const pictures = [...document.querySelectorAll(".bd-content figure img")].filter(isSeen);
+    const asked = (image) => Math.min(image.naturalWidth / 1.75, 500);
+    return pictures.filter((image) => image.clientWidth < asked(image) - 1).map((image) => image.src);
+  }
+
   const formulas = [...document.querySelectorAll(".math")];
   return {
     faint: faint(),
     wide: wide(),
+    small: small(),
     broken: [...document.images].filter((image) => !image.naturalWidth).map((image) => image.src),
     raw: formulas.filter((one) => !one.querySelector("mjx-container")).map((one) => one.textContent),
     formulas: formulas.length,

@@ -152,6 +152,14 @@ def test_facts_tell_of_text_too_faint_boxes_too_wide_and_images_that_are_broken(
     assert facts["broken"] == ["data:image/png,none"]
 
 
+def test_facts_tell_of_pictures_too_small_to_read(tab):
+    drawn = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='700' height='70'/>"
+    tab.set_content(f"""<div class="bd-content"><figure><img src="{drawn}"></figure>
+        <figure><img src="{drawn}" width="350"></figure> <img src="{drawn}" width="35"></div>""")
+    tab.evaluate(SETTLE)
+    assert tab.evaluate(FACTS)["small"] == [drawn]
+
+
 def test_address_of_the_site_is_that_of_the_first_page(tab, address):
     tab.goto(address)
     assert "The Grokking Companion" in tab.inner_text("article h1")
@@ -192,6 +200,10 @@ def test_text_stands_out_from_its_background_in_the_dark_theme(visits):
 
 def test_no_page_scrolls_sideways_on_a_phone(visits):
     assert where(visits, lambda visit: visit.phone["wide"]) == {}
+
+
+def test_pictures_can_be_read_on_a_phone(visits):
+    assert where(visits, lambda visit: visit.phone["small"]) == {}
 
 
 def test_button_changes_the_theme_and_the_next_page_keeps_it(tab, address):
