@@ -7,7 +7,9 @@ step s to step s + 1.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import count, takewhile
 
 from torch import Tensor
@@ -25,6 +27,12 @@ def _grid() -> Iterator[int]:
             yield from (m * 10**decade for m in range(lowest, highest, spacing))
 
 
+@lru_cache
+def _grid_to(n_digits: int) -> list[int]:
+    """The grid to 10^n_digits: a wide ensemble asks it for every slot whenever one is evaluated."""
+    return list(takewhile(lambda step: step <= 10**n_digits, _grid()))
+
+
 def last_step(steps: int) -> int:
     """The first evaluation step at or after `steps`: how far a run asked for `steps` is followed.
 
@@ -38,13 +46,15 @@ def last_step(steps: int) -> int:
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps={steps!r} must be a whole number of at least 1")
-    return next(step for step in _grid() if step >= steps)
+    grid = _grid_to(len(str(steps)))
+    return grid[bisect_left(grid, steps)]
 
 
 def evaluation_steps(steps: int) -> list[int]:
     """Steps at which a run asked for `steps` is evaluated, increasing, from 0 to `last_step(steps)`."""
     last = last_step(steps)
-    return list(takewhile(lambda step: step <= last, _grid()))
+    grid = _grid_to(len(str(steps)))
+    return grid[: bisect_left(grid, last) + 1]
 
 
 def next_evaluation(step: int) -> int:

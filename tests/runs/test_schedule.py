@@ -51,6 +51,14 @@ def test_grid_of_fewer_steps_is_the_beginning_of_one_of_more(fewer):
     assert schedule.evaluation_steps(5000)[: len(grid)] == grid
 
 
+def test_grid_is_made_once(monkeypatch):
+    """A wide ensemble asks where each of its slots is evaluated next whenever one of them is."""
+    before = [schedule.next_evaluation(step) for step in (0, 99, 100, 54_321, 999_999)]
+    monkeypatch.setattr(schedule, "_grid", None)
+    assert [schedule.next_evaluation(step) for step in (0, 99, 100, 54_321, 999_999)] == before
+    assert before == [1, 100, 110, 55_000, 10**6]
+
+
 def test_next_evaluation_follows_the_grid():
     grid = schedule.evaluation_steps(1000)
     assert [schedule.next_evaluation(step) for step in grid[:-1]] == grid[1:]
