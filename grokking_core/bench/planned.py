@@ -13,15 +13,17 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from grokking_core.paper import experiments
-from grokking_core.paper.plans import merged
+from grokking_core.paper.plans import Part, merged
 from grokking_core.runs import schedule
 from grokking_core.runs.record import COLUMNS
 from grokking_core.runs.run import Run
@@ -30,6 +32,7 @@ from grokking_core.sweeps.estimate import duration
 from grokking_core.sweeps.trainer import groups
 from grokking_core.training.conductor import Conductor, Listener
 from grokking_core.training.ensemble import Ensemble, evaluated_at_once, group_key
+from grokking_core.training.evaluation import n_parts
 
 ADDING_PRODUCTS = ("addmm", "baddbmm")  #: matrix products that are added to their first argument
 PRODUCTS = ("mm", "bmm", *ADDING_PRODUCTS)
@@ -70,12 +73,15 @@ class Count:
         """Bytes read or written, products included, for each run."""
         return (self.traffic + sum(touched for _, touched in self.products)) / self.n_runs
 
-    def seconds_per_run(self, card: Card, precision: str, width: int) -> float:
-        """Expected seconds of a card for each run where `width` of them are trained at a time."""
+    def seconds_per_run(self, card: Card, precision: str, width: int, launched: float = 1.0) -> float:
+        """Expected seconds of a card for each run where `width` of them are trained at a time.
+
+        `launched` is the share of the launches that are made: wider tensors need fewer of them.
+        """
         rate = card.flops_per_second[precision]
         products = sum(max(flops / rate, touched / card.bytes_per_second) for flops, touched in self.products)
         alone = (self.traffic / card.bytes_per_second + products) / self.n_runs
-        return alone + self.launches.total() * card.seconds_between_launches / width
+        return alone + launched * self.launches.total() * card.seconds_between_launches / width
 
 
 class Counting(TorchDispatchMode):
@@ -110,8 +116,6 @@ class Counting(TorchDispatchMode):
 def counted(run: Run) -> tuple[Count, Count]:
     """What an update costs runs of one shape, and what an evaluation of the whole table does."""
     e = Ensemble([run] * N_SLOTS, N_SLOTS, torch.device("meta"), "eager", loops=False)
-    for slot in range(N_SLOTS):
-        e.load(slot, Trajectory(run))
     with torch.inference_mode():
         return _count(e, lambda: e.update(1)), _count(e, e.evaluators[N_SLOTS].measure)
 
@@ -130,9 +134,17 @@ class Work:
     """What a card has to do, by the simulation: how often, by `group_key` and number of slots."""
 
     updates: Counter[tuple[object, int]] = field(default_factory=Counter)
-    evaluations: Counter[tuple[object, int]] = field(default_factory=Counter)
+    evaluations: Counter[tuple[object, int, int]] = field(default_factory=Counter)  #: of some of these slots
     used: int = 0  #: slot-steps of slots that hold a run
     costs: dict[object, tuple[Count, Count]] = field(default_factory=dict)  #: as `counted` gives them
+    equations: dict[object, int] = field(default_factory=dict)  #: places in a table
+
+    def of(self, run: Run) -> object:
+        """The shape of a run, whose costs are counted by then."""
+        shape = group_key(run)
+        if shape not in self.costs:
+            self.costs[shape], self.equations[shape] = counted(run), run.n_elements**2
+        return shape
 
     @property
     def empty(self) -> float:
@@ -141,13 +153,15 @@ class Work:
 
     def seconds(self, card: Card, precision: str) -> tuple[float, float]:
         """Expected seconds of a card for the updates, and for the evaluations."""
-        updates, evaluations = (
-            sum(
-                n * width * self.costs[shape][kind].seconds_per_run(card, precision, width)
-                for (shape, width), n in done.items()
-            )
-            for kind, done in enumerate((self.updates, self.evaluations))
+        updates = sum(
+            n * width * self.costs[shape][0].seconds_per_run(card, precision, width)
+            for (shape, width), n in self.updates.items()
         )
+        evaluations = 0.0
+        for (shape, width, size), n in self.evaluations.items():
+            parts, whole = (n_parts(self.equations[shape], size, of) for of in (width, size))
+            count = self.costs[shape][1]
+            evaluations += n * size * count.seconds_per_run(card, precision, size, parts / whole)
         return updates, evaluations
 
 
@@ -180,20 +194,36 @@ class Pretended:
         """Nothing is held."""
 
     def advance(self, interrupted: object) -> None:
-        """Step to the next evaluation of any run, and evaluate, as `Ensemble.advance` does."""
+        """Step to the first end of a run, as `Ensemble.advance` does in many calls; nothing else changes."""
         runs, width = [t for t in self.slots if t], len(self.slots)
-        if not any(trajectory.is_due for trajectory in runs):
-            n = min(schedule.next_evaluation(t.step) - t.step for t in runs)
-            self.work.updates[self.shape, width] += n
-            self.work.used += n * len(runs)
-            for trajectory in runs:
-                trajectory.step += n
-        due = [trajectory for trajectory in runs if trajectory.is_due]
-        size = evaluated_at_once(len(due), width)
-        self.work.evaluations[self.shape, size] += math.ceil(len(due) / size)
-        for trajectory in due:
+        n = min(self.end_of(t.run) - t.step for t in runs)
+        self.work.updates[self.shape, width] += n
+        self.work.used += n * len(runs)
+        stops = np.concatenate([_stops(t, n) for t in runs])
+        _, n_due = np.unique(stops, return_counts=True)
+        for due, times in zip(*np.unique(n_due, return_counts=True), strict=True):
+            size = evaluated_at_once(int(due), width)
+            self.work.evaluations[self.shape, width, size] += int(times) * math.ceil(due / size)
+        for trajectory in runs:
+            trajectory.step += n
             right = float(trajectory.step >= self.end_of(trajectory.run))
             trajectory.rows = [(trajectory.step, *[right] * (len(COLUMNS) - 1))]
+
+
+def _stops(trajectory: Trajectory, n: int) -> np.ndarray:
+    """After how many of the next updates a run is evaluated or looked at, step 0 included once."""
+    begin, end = trajectory.step, trajectory.step + n
+    first = begin if not trajectory.rows else begin + 1
+    grid = np.array(_grid(schedule.last_step(max(end, 1))))
+    every = trajectory.watch_every
+    looks = np.arange(-(-first // every) * every, end + 1, every) if every else grid[:0]
+    steps = np.union1d(grid[(grid >= first) & (grid <= end)], looks)
+    return steps - begin
+
+
+@lru_cache
+def _grid(last: int) -> list[int]:
+    return schedule.evaluation_steps(last)
 
 
 def simulated(profile: str, width: int) -> Work:
@@ -206,11 +236,8 @@ def simulated(profile: str, width: int) -> Work:
     for part in merged(experiments.plan(name, profile) for name in experiments.load_profile(profile)):
         for runs in groups(run for run in part.runs if run not in trained and not part.goes_on):
             trained |= {*runs}
-            shape = group_key(runs[0])
-            if shape not in work.costs:
-                work.costs[shape] = counted(runs[0])
             ends = {run: _end(part.steps, part.stop_at, chance) for run in runs}
-            _conduct(ends, schedule.last_step(part.steps), width, work)
+            _conduct(ends, part, width, work)
     return work
 
 
@@ -221,14 +248,14 @@ def _end(steps: int, stop_at: float | None, chance: random.Random) -> int:
     return schedule.last_step(round(EARLIEST * (steps / EARLIEST) ** chance.random()))
 
 
-def _conduct(ends: dict[Run, int], last_step: int, width: int, work: Work) -> None:
+def _conduct(ends: dict[Run, int], part: Part, width: int, work: Work) -> None:
     """Let the conductor lead pretended ensembles through runs of one shape."""
-    shape = group_key(next(iter(ends)))
+    shape, every = work.of(next(iter(ends))), part.watch_every if part.watch else None
     conductor = Conductor(
         make=lambda width, step: Pretended(shape, width, ends.__getitem__, work),  # type: ignore[arg-type]
         n_alone=0,
-        queue=deque(map(Trajectory, ends)),
-        last_step=last_step,
+        queue=deque(Trajectory(run, watch_every=every) for run in ends),
+        last_step=schedule.last_step(part.steps),
         stop_at=1.0,
         listener=Listener(ended=lambda _: None),
         checkpoint_seconds=math.inf,

@@ -19,6 +19,16 @@ from grokking_core.training.batches import Tables
 ORDER = ((0, 0), (0, 1), (1, 0), (1, 1), (2, 1))
 
 
+def rows_at_once(n_some: int, n_slots: int) -> int:
+    """Equations that are evaluated at once of some slots of an ensemble: as many numbers, however few."""
+    return EVALUATION_ROWS * n_slots // n_some
+
+
+def n_parts(n_equations: int, n_some: int, n_slots: int) -> int:
+    """Parts in which so many equations of some slots are evaluated."""
+    return -(-n_equations // rows_at_once(n_some, n_slots))
+
+
 class Evaluator:
     """Evaluates K slots of an ensemble at once: all R of them in their order, or any K.
 
@@ -52,7 +62,7 @@ class Evaluator:
     ):
         self.parameters, self.tables, self.step = parameters, tables, step
         self.whole, self.n_slots = n_slots == len(parameters), n_slots
-        self.rows = EVALUATION_ROWS * len(parameters) // n_slots  # as many numbers at a time, whatever K is
+        self.rows = rows_at_once(n_slots, len(parameters))
         self.slots = torch.arange(n_slots, device=parameters.device)
         self.weights = parameters if self.whole else parameters[:n_slots].clone()
         self.network = model.network(run, self.weights, gradients[:n_slots], loops)

@@ -109,6 +109,47 @@ def test_every_run_of_a_profile_is_followed_by_the_simulation(tmp_path):
     assert evaluations > 0
 
 
+def step_by_step(self, interrupted):
+    """`Pretended.advance` as an ensemble does it: to the next evaluation of any run."""
+    runs, width = [t for t in self.slots if t], len(self.slots)
+    if not any(t.is_due for t in runs):
+        n = min(self.next_stop(t) - t.step for t in runs)
+        self.work.updates[self.shape, width] += n
+        self.work.used += n * len(runs)
+        for t in runs:
+            t.step += n
+    due = [t for t in runs if t.is_due or (t.watch_every and t.step % t.watch_every == 0)]
+    size = planned.evaluated_at_once(len(due), width)
+    self.work.evaluations[self.shape, width, size] += -(-len(due) // size)
+    for t in due:
+        right = float(t.step >= self.end_of(t.run))
+        if t.is_due:
+            t.rows = [(t.step, *[right] * (len(planned.COLUMNS) - 1))]
+
+
+def next_stop(self, trajectory):
+    every, step = trajectory.watch_every, planned.schedule.next_evaluation(trajectory.step)
+    return min(step, trajectory.step - trajectory.step % every + every) if every else step
+
+
+def test_simulation_from_end_to_end_counts_what_one_from_evaluation_to_evaluation_does(monkeypatch, tmp_path):
+    file = tmp_path / "mine.yml"
+    file.write_text(
+        "rounding: {operation: x+y, p: 23, d_model: 32, precisions: [fp32], train_fraction: 0.5, "
+        f"seeds: {list(range(23))}, steps: 3000, stop_at: 0.99}}\n"
+        "early_warnings: {p: 23, d_model: 32, seeds: [0, 1, 2], steps: 700, watch_every: 70}\n"
+    )
+    monkeypatch.setattr(planned, "EARLIEST", 100)
+    monkeypatch.setattr(planned, "counted", lambda run: (planned.Count(1), planned.Count(1)))
+    jumps = planned.simulated(str(file), width=9)
+    monkeypatch.setattr(planned.Pretended, "advance", step_by_step)
+    monkeypatch.setattr(planned.Pretended, "next_stop", next_stop, raising=False)
+    steps = planned.simulated(str(file), width=9)
+    assert jumps == steps
+    assert len({width for _, width in jumps.updates}) > 1
+    assert {size for _, width, size in jumps.evaluations if width == 9} == {8, 9}
+
+
 @pytest.mark.usefixtures("own_folders")
 def test_the_command_prints_counts_times_and_assumptions(capsys):
     assert command.main(["bench", "--plan", "smoke", "--widths", "8"]) == 0
