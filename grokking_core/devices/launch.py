@@ -16,6 +16,8 @@ import torch
 
 PATHS = ("compiled", "graph", "eager")  #: the best first
 COMPILING_SECONDS = 100.0  #: that a new shape costs, roughly, on one core
+REMAKING_SECONDS = 0.3  #: that an ensemble of another width costs, and its graphs, roughly
+SLOT_SECONDS = 5e-5  #: of an update of a slot, with or without a run in it
 GAIN_OF_UPDATE, GAIN_OF_RUN = 4e-4, 1e-5  #: seconds an update that compiling saves: of launches, of each run
 
 Update = Callable[[], None]
@@ -75,6 +77,18 @@ def any_number_of_shapes() -> Iterator[None]:
 def pays(n_slots: int, n_updates: int) -> bool:
     """Whether compiling for an ensemble takes less than it saves in so many updates: estimates, for a GPU."""
     return n_updates * max(GAIN_OF_UPDATE, GAIN_OF_RUN * n_slots) > COMPILING_SECONDS
+
+
+def slots_for(n_runs: int, n_slots: int, n_updates: int) -> int:
+    """Slots with which the runs of an ensemble are best trained on, some of whose `n_slots` stay empty.
+
+    As many as it has, or fewer where that saves more than it costs: a power of two, or three times one, so
+    that at most a third is empty and few shapes are compiled.
+    """
+    half = 1 << (n_runs - 1).bit_length() - 1 if n_runs > 1 else 1
+    fewer = next(width for width in (half, half * 3 // 2, 2 * half) if width >= n_runs)
+    saved = (n_slots - fewer) * n_updates * SLOT_SECONDS
+    return fewer if saved > REMAKING_SECONDS else n_slots
 
 
 def next_path(path: str) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 
 from grokking_core.devices import cards, limits
-from grokking_core.devices.launch import LostUpdateError, pays
+from grokking_core.devices.launch import LostUpdateError, pays, slots_for
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
@@ -263,7 +263,7 @@ class Conductor:
     def _settle(self, e: Ensemble) -> Ensemble:
         """Take out the runs that have ended, put in the next ones, write checkpoints if it is time.
 
-        Of a wide ensemble with nothing to fill its slots the other half is left, in one of half the width.
+        A wide ensemble with nothing to fill its slots goes on as a narrower one, where that pays.
         """
         self.listener.advanced([t for t in e.slots if t])
         for slot in e.live:
@@ -276,9 +276,10 @@ class Conductor:
             self.ensembles.remove(e)
         if time.monotonic() > self.written_at[id(e)] + self.checkpoint_seconds:
             self._checkpoint(e)
-        width, n_live = len(e.slots), len(e.live)
-        while n_live and 2 * n_live <= width:
-            width //= 2
+        if not e.live:
+            return e
+        n_updates = self.last_step - min(e.at(slot).step for slot in e.live)  # at most
+        width = slots_for(len(e.live), len(e.slots), n_updates)
         return e if width == len(e.slots) else self._narrower(e, width)
 
     def _narrower(self, e: Ensemble, width: int) -> Ensemble:

@@ -28,7 +28,7 @@ from grokking_core.runs.trajectory import Trajectory
 from grokking_core.training.batches import Tables
 from grokking_core.training.evaluation import Evaluator
 from grokking_core.updates.gradients import logit_gradient
-from grokking_core.updates.optimizer import Optimizer
+from grokking_core.updates.optimizer import Optimizer, needs_first
 
 FEW = 8  #: slots that are evaluated at once where not all are
 
@@ -149,9 +149,13 @@ class Ensemble:
     def load(self, slot: int, trajectory: Trajectory) -> None:
         """Give a slot to a run, new or under way."""
         run, tensors = trajectory.run, trajectory.tensors
-        first = model.first_parameters(run)
-        self.parameters[slot] = tensors.get("parameters", first).to(self.device)
-        self.optimizer.load(slot, run, first.to(self.device), tensors)
+        weights = tensors.get("parameters")
+        goes_without = weights is not None and not needs_first(run)  # what takes a while
+        first = None if goes_without else model.first_parameters(run).to(self.device)
+        weights = first if weights is None else weights
+        assert weights is not None
+        self.parameters[slot] = weights.to(self.device)
+        self.optimizer.load(slot, run, first, tensors)
         self.tables.load(slot, run)
         self.step[slot] = self.steps[slot] = trajectory.step
         if self.dropout is not None:

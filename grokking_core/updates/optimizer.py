@@ -23,6 +23,11 @@ VALUES = ("lr", "eps", "warmup_steps", "update_noise", "weight_noise", "decay_fr
 DECOUPLED = ("adamw", "muon")  #: the decay is no part of their gradient
 
 
+def needs_first(run: Run) -> bool:
+    """Whether updates depend on the first weights: their norm is held, or the decay leads to them."""
+    return run.norm_hold > 0 or run.decay_toward == "init"
+
+
 class Optimizer:
     """Moments and hyperparameters of R runs; the update of `plain.Optimizer`, each run with its own values.
 
@@ -84,13 +89,19 @@ class Optimizer:
         # What the network computes with:
         self.noisy = parameters.clone() if self.adds_weight_noise else parameters
 
-    def load(self, slot: int, run: Run, first: Tensor, state: Mapping[str, Tensor] | None = None) -> None:
-        """Give a slot to a run with first weights `first` (n,), and a state by name if it is under way."""
+    def load(
+        self, slot: int, run: Run, first: Tensor | None, state: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Give a slot to a run, with a state by name if it is under way.
+
+        `first` (n,) are its first weights; None will do where it does not need them.
+        """
         for name in VALUES:
             self.value[name][slot] = getattr(run, name)
         self.value["beta1"][slot], self.value["beta2"][slot] = run.betas
         self.value["decay_to"][slot] = run.decay_to or math.inf
-        self.value["norm"][slot] = run.norm_hold * first.double().norm()
+        assert first is not None or not needs_first(run)
+        self.value["norm"][slot] = 0.0 if first is None else run.norm_hold * first.double().norm()
         decouples = run.optimizer in DECOUPLED
         self.value["decoupled"][slot] = run.weight_decay if decouples else 0.0
         self.value["coupled"][slot] = 0.0 if decouples else run.weight_decay
@@ -98,7 +109,7 @@ class Optimizer:
         for name, rows in self.state.items():
             rows[slot] = (state or {}).get(name, 0.0)
         if self.target is not None:
-            self.target[slot] = first if run.decay_toward == "init" else 0.0
+            self.target[slot] = 0.0 if first is None or run.decay_toward == "origin" else first
 
     def perturb(self, step: Tensor) -> None:
         """Put Gaussian weight noise on `noisy`, the weights that the network computes with."""

@@ -326,18 +326,66 @@ def test_error_of_a_dead_card_does_not_hide_what_came_first(monkeypatch):
 # Slots that are empty.
 
 
-def test_ensemble_shrinks_once_half_of_its_slots_are_empty_and_nothing_waits():
+@pytest.mark.parametrize(
+    ("n_runs", "n_slots", "n_updates", "slots"),
+    [
+        (128, 128, 10**6, 128),  # none is empty
+        (97, 128, 10**6, 128),
+        (96, 128, 10**6, 96),
+        (65, 128, 10**6, 96),
+        (64, 128, 10**6, 64),
+        (5, 6, 10**6, 6),
+        (5, 5, 10**6, 5),
+        (4, 5, 10**6, 4),
+        (1, 3, 10**6, 1),
+        (1, 3, 1000, 3),  # two slots for so long are not worth a new ensemble
+        (64, 128, 50, 128),
+    ],
+)
+def test_slots_for_the_runs_that_are_left(n_runs, n_slots, n_updates, slots):
+    assert launch.slots_for(n_runs, n_slots, n_updates) == slots
+
+
+def test_widths_are_two_an_octave_and_at_most_a_third_is_empty():
+    widths = {launch.slots_for(n, 128, 10**9) for n in range(1, 129)}
+    assert len(widths) <= 15
+    for n in range(1, 129):
+        assert n <= launch.slots_for(n, 128, 10**9) <= 1.5 * n
+
+
+def test_ensemble_shrinks_where_that_pays_and_nothing_waits(monkeypatch):
     """The runs that go on have the numbers that they have alone."""
+    monkeypatch.setattr(launch, "REMAKING_SECONDS", 0.0)
     lone = {"optimizer": "sgd", "weight_decay": 0.0, "precision": "fp32", "warmup_steps": 0}
     wild = [Run(**BASE | lone | {"lr": 1e30, "seed": seed}) for seed in range(5)]
     tame = [Run(**BASE | lone | {"lr": 1e-3, "seed": seed}) for seed in (5, 6)]
     ended = []
-    assert follow([*wild, *tame], CARD, [], ended, steps=50, width=6) == [6, 3, 1]
+    assert follow([*wild, *tame], CARD, [], ended, steps=50, width=6) == [6, 2, 1]
     assert {t.run for t in ended} == {*wild, *tame}
     alone = []
     follow(tame, CARD, [], alone, steps=50)
     for run, parameters in weights(alone).items():
         torch.testing.assert_close(weights(ended)[run], parameters, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("more", "asks"), [({}, False), ({"norm_hold": 1.0}, True), ({"decay_toward": "init"}, True)], ids=str
+)
+def test_run_under_way_is_loaded_without_its_first_weights_where_it_does_not_need_them(
+    more, asks, monkeypatch
+):
+    """They take longer to make than many updates, and a narrower ensemble loads all runs again."""
+    run, seen, first = Run(**BASE | more), [], ensembles.model.first_parameters
+    e, other = (Ensemble([run], 1, CPU, loops=False) for _ in range(2))
+    e.load(0, Trajectory(run))
+    e.update(3)
+    trajectory = e.snapshot(0)
+    monkeypatch.setattr(ensembles.model, "first_parameters", lambda run: (seen.append(run), first(run))[1])
+    other.load(0, trajectory)
+    assert bool(seen) == asks
+    for a in (e, other):
+        a.update(3)
+    assert torch.equal(e.parameters, other.parameters)
 
 
 @pytest.mark.parametrize("n_due", [1, 3, 9, 12])
