@@ -55,17 +55,17 @@ def _largest_z(table: pd.DataFrame, paper: str) -> str:
 
 @claim("figure 3, right", "The output rows of addition lie along a number line whose step is 8.")
 def c18(fig3_embeddings: Records) -> Verdict:
-    """Decided by `number_line.line_test` on networks with weight decay that know x+y.
+    """Decided by `number_line.line_test` on networks with weight decay that know x+y mod 97.
 
     To multiply all residues by a number leaves addition what it is, so that a network is free to choose the
     step: a line of another step is the same in kind. agrees: in most networks a step stands out, with a
     corrected p of ALPHA or less. partly: in some. differs: in none. The steps are listed; s is also p - s.
     not reached: half of the networks asked for, or more, do not know it.
     """
-    asked = fig3_embeddings.where(lambda run: run.operation == "x+y" and run.weight_decay > 0)
+    asked = fig3_embeddings.where(lambda run: run.operation == "x+y" and run.p == 97 and run.weight_decay > 0)
     shown = [record for record in asked if structure.has_rows(record) and structure.knows(record)]
     if 2 * len(shown) <= len(asked.runs):
-        text = f"{len(shown)} of {len(asked.runs)} networks know x+y."
+        text = f"{len(shown)} of {len(asked.runs)} networks know x+y mod 97."
         return verdict("not reached", len(shown), text, asked, "x+y")
     largest = [structure.row_test(record).iloc[0].to_dict() for record in shown]
     steps = [row["step"] for row in largest if row["p_corrected"] <= ALPHA]

@@ -524,6 +524,7 @@ CASES = {
             lambda: records(addition(line_rows(8), unmirrored=0.02)),
         ),
         Case("not reached", 0, "Not asked for", lambda: records(addition(line_rows(8), weight_decay=0.0))),
+        Case("not reached", 0, "Not asked for", lambda: records(addition(line_rows(8, 89), p=89))),
     ],
     "c19": [
         Case("agrees", 8, "4 of 4 networks without decay know", lambda: networks(["with"], ["with"])),
