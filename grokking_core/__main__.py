@@ -26,7 +26,7 @@ import grokking_core
 from grokking_core import devices, sweep
 from grokking_core._streams import forgiven, say
 from grokking_core.paper import experiments, export
-from grokking_core.paper.plans import Part, Plan, merged
+from grokking_core.plans import Part, Plan, merged
 from grokking_core.probes import PROBES
 from grokking_core.records.store import KINDS, Store, finished_bytes
 from grokking_core.runs.record import utc_now

@@ -63,7 +63,8 @@ def run_notebook(monkeypatch):
     from matplotlib import pyplot as plt
 
     from grokking_book.pages import exercises
-    from grokking_core.paper import plans, profiles
+    from grokking_core.paper import profiles
+    from grokking_core.plans import Plan
     from grokking_core.runs.records import Records
 
     def run(name, made_up, **parameters):
@@ -74,7 +75,7 @@ def run_notebook(monkeypatch):
             records.missing = [run for run, record in found.items() if record is None]
             return records
 
-        monkeypatch.setattr(plans.Plan, "sweep", answer)
+        monkeypatch.setattr(Plan, "sweep", answer)
         monkeypatch.setattr(exercises, "block", lambda notebook: "")  # reads records; has its own tests
         notebook = profiles.FOLDER.parent / "figures" / f"{name}.ipynb"
         names: dict = {}

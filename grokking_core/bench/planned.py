@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from grokking_core.paper import experiments
-from grokking_core.paper.plans import Part, merged
+from grokking_core.plans import Part, merged
 from grokking_core.runs import schedule
 from grokking_core.runs.record import COLUMNS
 from grokking_core.runs.run import Run

@@ -9,7 +9,7 @@ import pandas as pd
 from grokking_core import measures
 from grokking_core.claims.deciding import Verdict, kind_of
 from grokking_core.literature.rows import judged, row
-from grokking_core.paper.followups import method_of
+from grokking_core.plans.followups import method_of
 from grokking_core.runs import words
 from grokking_core.runs.records import Records
 

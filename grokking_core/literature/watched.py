@@ -7,7 +7,7 @@ import pandas as pd
 from grokking_core import measures
 from grokking_core.claims.deciding import Verdict, kind_of
 from grokking_core.literature.rows import judged, row
-from grokking_core.paper.watched import is_control
+from grokking_core.plans.watched import is_control
 from grokking_core.runs.records import Records
 
 ILDR, FALL = "ILDR over 2.5 x its value at fitting", "entropy fell by 0.05"  #: of measures.SIGNALS

@@ -1,7 +1,7 @@
 """The paper: its figures as grids of runs, profiles, and what counts as evidence. No pictures.
 
-`plans` says what a figure asks of its runs, `experiments` has the figures and the profiles, `followups` what
-came after; `evidence` needs SciPy, and is imported by name.
+`experiments` has the figures and the profiles, and by name what came after, from `plans`; `evidence` needs
+SciPy, and is imported by name.
 """
 
 from grokking_core.paper.experiments import (
@@ -18,8 +18,8 @@ from grokking_core.paper.experiments import (
     fig7_sharpness,
     variant_of,
 )
-from grokking_core.paper.followups import norm_clock, retention
-from grokking_core.paper.plans import Part, Plan, merged
+from grokking_core.plans import Part, Plan, merged
+from grokking_core.plans.followups import norm_clock, retention
 
 __all__ = [
     "EXPERIMENTS",

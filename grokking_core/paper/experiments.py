@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Unpack, get_args, get_origin, get_type_hints
 
 from grokking_core.paper import profiles
-from grokking_core.paper.followups import accelerators, norm_clock, retention
-from grokking_core.paper.grids import Fractions, Rated, Shared, Task, by_fraction, grid
-from grokking_core.paper.plans import Part, Plan
 from grokking_core.paper.profiles import Parameter, Refused
-from grokking_core.paper.watched import early_warnings, fourier, topology
+from grokking_core.plans import Part, Plan
+from grokking_core.plans.followups import accelerators, norm_clock, retention
+from grokking_core.plans.grids import Fractions, Rated, Shared, Task, by_fraction, grid
+from grokking_core.plans.watched import early_warnings, fourier, topology
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 

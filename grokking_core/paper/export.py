@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from grokking_core.paper.plans import Plan
+from grokking_core.plans import Plan
 from grokking_core.probes import PROBES
 from grokking_core.records import shipped as packs
 from grokking_core.records.contents import record_parts

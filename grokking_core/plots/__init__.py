@@ -1,6 +1,5 @@
 """One function a panel: axes in, axes out. No training, no files."""
 
-from grokking_core.plots.cells import steps_by_cell
 from grokking_core.plots.curves import (
     accuracy_curves,
     loss_curves,
@@ -26,7 +25,6 @@ from grokking_core.plots.networks import (
     sharpness_scatter,
     suddenness_strip,
 )
-from grokking_core.plots.points import points
 from grokking_core.plots.style import (
     COLUMNS,
 )
@@ -34,7 +32,6 @@ from grokking_core.plots.tables import (
     filled_table,
     table_with_holes,
 )
-from grokking_core.plots.watched import leads, operating_curves, watched_columns, watched_curves
 
 __all__ = [
     "COLUMNS",
@@ -46,21 +43,15 @@ __all__ = [
     "coset_agreement",
     "embedding",
     "filled_table",
-    "leads",
     "line_agreement",
     "loss_curves",
     "on_one_grid",
-    "operating_curves",
-    "points",
     "sharpness_panels",
     "sharpness_scatter",
-    "steps_by_cell",
     "steps_by_fraction",
     "structures",
     "suddenness_strip",
     "table_with_holes",
     "transition_curves",
     "validation_curves",
-    "watched_columns",
-    "watched_curves",
 ]

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from grokking_core.paper import experiments
-from grokking_core.paper.followups import METHODS, method_of
+from grokking_core.plans.followups import METHODS, method_of
 from grokking_core.runs.record import COLUMNS, Record
 from grokking_core.runs.run import Run
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from grokking_book.play import explorer
-from grokking_core.paper import experiments, plans, profiles
+from grokking_core.paper import experiments, profiles
 from grokking_core.paper.experiments import EXPERIMENTS
+from grokking_core.plans import Plan
 from grokking_core.plots import style as look
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import COLUMNS, Record
@@ -210,11 +211,11 @@ def test_every_figure_that_runs_link_to_has_a_page():
 
 def test_page_runs_with_and_without_records(monkeypatch, run_notebook):
     monkeypatch.setenv("GROKKING_PROFILE", "smoke")
-    monkeypatch.setattr(plans.Plan, "read", lambda plan: only(plan, 0))
+    monkeypatch.setattr(Plan, "read", lambda plan: only(plan, 0))
     names = run_notebook("../explorer", lambda run: None)
     assert len(names["shown"]) == 0
     assert len(names["missing"]) > 10
-    monkeypatch.setattr(plans.Plan, "read", lambda plan: only(plan, 2))
+    monkeypatch.setattr(Plan, "read", lambda plan: only(plan, 2))
     names = run_notebook("../explorer", lambda run: None)
     assert len(names["shown"]) > 3
     assert "all are drawn" in names["text"]

@@ -3,7 +3,7 @@ import pytest
 
 from grokking_core import claims
 from grokking_core.paper import experiments
-from grokking_core.paper.plans import Plan
+from grokking_core.plans import Plan
 from grokking_core.runs.record import COLUMNS, Record
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run

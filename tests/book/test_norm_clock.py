@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 
 from grokking_core import literature
-from grokking_core.paper import experiments, plans
+from grokking_core.paper import experiments
+from grokking_core.plans import Plan
 from grokking_core.runs.record import COLUMNS, Record
 from grokking_core.runs.records import Records
 
@@ -20,7 +21,7 @@ def made_up(run):
 
 
 def test_page_runs_with_nothing_on_record(run_notebook, monkeypatch):
-    monkeypatch.setattr(plans.Plan, "read", lambda plan: Records(asked=[]))
+    monkeypatch.setattr(Plan, "read", lambda plan: Records(asked=[]))
     names = run_notebook("norm_clock", lambda run: None)
     assert len(names["records"].missing) == len(experiments.plan("norm_clock").runs)
     assert "runs are missing" in names["text"]
@@ -28,7 +29,7 @@ def test_page_runs_with_nothing_on_record(run_notebook, monkeypatch):
 
 
 def test_page_counts_waits_and_tells_every_row(run_notebook, monkeypatch):
-    monkeypatch.setattr(plans.Plan, "read", lambda plan: Records(map(made_up, plan.runs[:1]), asked=[]))
+    monkeypatch.setattr(Plan, "read", lambda plan: Records(map(made_up, plan.runs[:1]), asked=[]))
     names = run_notebook("norm_clock", made_up)
     assert "18 of 18 runs are on record. 18 of them fitted" in names["text"]
     assert names["cells"]["delay"].tolist() == [19_700] * 3 + [4700] + [19_700, 4700]
@@ -39,7 +40,7 @@ def test_page_counts_waits_and_tells_every_row(run_notebook, monkeypatch):
 
 
 def test_page_without_a_run_in_the_middle_cell_predicts_nothing(run_notebook, monkeypatch):
-    monkeypatch.setattr(plans.Plan, "read", lambda plan: Records(asked=[]))
+    monkeypatch.setattr(Plan, "read", lambda plan: Records(asked=[]))
     names = run_notebook("norm_clock", lambda run: made_up(run) if run.lr != 1e-3 else None)
     verdicts = {literature.LEDGER[id].decide.__name__: found for id, found in names["told"].items()}
     assert verdicts["norm_predicts_the_delay"].kind == "not reached"

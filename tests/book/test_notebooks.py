@@ -13,7 +13,7 @@ from grokking_book.make import build, settings
 from grokking_book.sources import parameters
 from grokking_core.paper import experiments, profiles
 from grokking_core.paper.experiments import EXPERIMENTS, READING, plan
-from grokking_core.paper.plans import Plan, merged
+from grokking_core.plans import Plan, merged
 from grokking_core.records.store import Store
 
 # The notebooks of the project.

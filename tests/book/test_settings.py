@@ -20,7 +20,7 @@ from grokking_book.pages.settings import (
 from grokking_core import data
 from grokking_core.paper import experiments
 from grokking_core.paper.experiments import EXPERIMENTS
-from grokking_core.paper.plans import Part, Plan
+from grokking_core.plans import Part, Plan
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import COLUMNS, KEPT, Record
 from grokking_core.runs.records import Records

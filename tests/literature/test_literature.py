@@ -14,7 +14,7 @@ from grokking_core import literature
 from grokking_core.claims import KINDS, Verdict
 from grokking_core.literature import LEDGER
 from grokking_core.paper.experiments import EXPERIMENTS, VARIANTS
-from grokking_core.paper.followups import METHODS
+from grokking_core.plans.followups import METHODS
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
 

@@ -17,7 +17,7 @@ from runs_by_hand import TINY, assert_same, assert_shared, runs
 
 from grokking_core import Records, Run, Stopped, sweep
 from grokking_core.paper import export
-from grokking_core.paper.plans import Part, Plan
+from grokking_core.plans import Part, Plan
 from grokking_core.records import files
 from grokking_core.records.files import RecordWarning, StoreError
 from grokking_core.records.store import Store

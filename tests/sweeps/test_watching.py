@@ -12,7 +12,7 @@ import pytest
 
 from grokking_core import Run, __main__, sweep, training
 from grokking_core.paper import export
-from grokking_core.paper.plans import Part, Plan, merged
+from grokking_core.plans import Part, Plan, merged
 from grokking_core.probes import PROBES
 from grokking_core.records.files import RecordWarning
 from grokking_core.records.store import Store

@@ -21,7 +21,7 @@ from grokking_core import data, measures
 from grokking_core.measures import Side
 from grokking_core.paper import experiments
 from grokking_core.paper.evidence import LEARNED
-from grokking_core.paper.plans import Part, Plan
+from grokking_core.plans import Part, Plan
 from grokking_core.records.store import Store
 from grokking_core.runs import words
 from grokking_core.runs.record import Record

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from grokking_core import data
-from grokking_core.paper.plans import Plan
+from grokking_core.plans import Plan
 from grokking_core.runs import schedule
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run

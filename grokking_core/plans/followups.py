@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any, Unpack
 
-from grokking_core.paper.grids import Rated, Task, grid
-from grokking_core.paper.plans import Part, Plan
+from grokking_core.plans.grids import Rated, Task, grid
+from grokking_core.plans.parts import Part, Plan
 from grokking_core.runs.run import Run
 
 METHODS: dict[str, dict[str, Any]] = {  #: that are said to hasten grokking, after what they are held against

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from grokking_core import plots
+from grokking_core import charts
 
 mpl.use("Agg")
 
@@ -32,7 +32,7 @@ def test_cell_has_its_median_or_how_many_got_there_and_is_empty_without_runs():
         rows("a", [100, 200, 300], 0.1, 1.0), rows("a", [None, None, 400], 0.2, 1.0),
         rows("a", [None], 0.2, 3.0, missing=True), rows("b", [800, 800, 800], 0.2, 3.0),
     ])  # fmt: skip
-    figure = plots.steps_by_cell(table, "name", order=["b", "a"])
+    figure = charts.steps_by_cell(table, "name", order=["b", "a"])
     b, a = figure.axes
     assert [ax.get_title() for ax in (b, a)] == ["b", "a"]
     assert texts(a) == {(0, 0): "200", (0, 1): "1 of 3"}
@@ -42,10 +42,10 @@ def test_cell_has_its_median_or_how_many_got_there_and_is_empty_without_runs():
 
 
 def test_nothing_on_record_is_said():
-    figure = plots.steps_by_cell(rows("a", [None], 0.1, 1.0, missing=True), "name")
+    figure = charts.steps_by_cell(rows("a", [None], 0.1, 1.0, missing=True), "name")
     assert [text.get_text() for text in figure.axes[0].texts] == ["nothing on record yet"]
 
 
 def test_unknown_column_is_named():
     with pytest.raises(ValueError, match="by='other' is no column of the table"):
-        plots.steps_by_cell(rows("a", [1], 0.1, 1.0), "other")
+        charts.steps_by_cell(rows("a", [1], 0.1, 1.0), "other")

@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, Unpack
 
-from grokking_core.paper.grids import Shared, grid
-from grokking_core.paper.plans import Part, Plan
+from grokking_core.plans.grids import Shared, grid
+from grokking_core.plans.parts import Part, Plan
 from grokking_core.runs.run import Run
 
 LEARNING = {"x+y": 0.4, "x*y": 0.4, "x/y": 0.5}  #: shares of the table that are enough

@@ -2,7 +2,7 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 
-from grokking_core import plots
+from grokking_core import charts
 
 mpl.use("Agg")
 
@@ -12,7 +12,7 @@ TABLE = pd.DataFrame(
 
 
 def test_marks_lines_through_medians_and_what_has_no_place():
-    ax = plots.points(TABLE, "size", "time", "kind", names={"a": "first"}, lines=True, xlabel="size, units")
+    ax = charts.points(TABLE, "size", "time", "kind", names={"a": "first"}, lines=True, xlabel="size, units")
     marks, line, other, _ = ax.get_lines()
     assert marks.get_xydata().tolist() == [[1, 2], [1, 4], [10, 8]]
     assert line.get_xydata().tolist() == [[1, 3], [10, 8]]
@@ -22,17 +22,17 @@ def test_marks_lines_through_medians_and_what_has_no_place():
 
 
 def test_diagonal_joins_the_smallest_and_the_largest():
-    ax = plots.points(TABLE, "size", "time", "kind", diagonal=True)
+    ax = charts.points(TABLE, "size", "time", "kind", diagonal=True)
     assert ax.get_lines()[-1].get_xydata().tolist() == [[1, 1], [10, 10]]
 
 
 @pytest.mark.parametrize("table", [TABLE.head(0), TABLE[TABLE["time"] < 0]])
 def test_nothing_to_show_is_said(table):
-    ax = plots.points(table, "size", "time", "kind", diagonal=True, lines=True)
+    ax = charts.points(table, "size", "time", "kind", diagonal=True, lines=True)
     assert [text.get_text() for text in ax.texts] == ["nothing on record yet"]
 
 
 def test_what_is_not_positive_has_a_place_on_a_linear_scale():
-    ax = plots.points(TABLE, "size", "time", "kind", yscale="linear")
+    ax = charts.points(TABLE, "size", "time", "kind", yscale="linear")
     assert ax.get_lines()[0].get_xydata().tolist() == [[1, 2], [1, 4], [10, 8], [10, -1]]
     assert ax.get_yscale() == "linear"
