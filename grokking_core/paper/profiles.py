@@ -80,7 +80,8 @@ def check(values: Mapping[str, Any], known: Mapping[str, Parameter]) -> dict[str
             fitted[name] = fit(value, known[name].kind)
         except ValueError as error:
             collection = isinstance(value, list | tuple | dict)
-            raise Refused(name, "type", f"; {error}" if collection else _advice(value)) from None
+            advice = f"; {error}" if collection else _advice(value, known[name].kind)
+            raise Refused(name, "type", advice) from None
         for path, part in _collections(name, fitted[name]):
             if not part:
                 raise Refused(name, "empty", f"{path}={part}")
@@ -97,7 +98,7 @@ def _collections(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _collections(f"{path}[{key!r}]", entry)
 
 
-def _advice(value: Any) -> str:
+def _advice(value: Any, kind: str) -> str:
     """How to write a value that looks like a number."""
     try:
         number = float(value) if isinstance(value, str | float) else None
@@ -107,6 +108,8 @@ def _advice(value: Any) -> str:
         return ""
     if not math.isfinite(number):
         return "; it must be a finite number"
+    if kind.startswith("int"):
+        return f"; write {number:.0f}" if number.is_integer() else ""
     return f"; in YAML write {yaml.safe_dump(number).split()[0]}"
 
 

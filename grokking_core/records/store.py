@@ -132,7 +132,7 @@ class Store:
     def __init__(self, folder: PathLike | None = None, shipped: PathLike | None = None):
         self.folder = expanded(folder) if folder else default_folder()
         self.shipped = expanded(shipped) if shipped else shipped_folder()
-        file = next((p for p in (self.folder, *self.folder.parents) if p.is_file()), None)
+        file = next((p for p in (self.folder, *self.folder.parents) if p.exists() and not p.is_dir()), None)
         if file:
             raise ValueError(f"the records folder {self.folder} is to be a folder; {file} is a file")
 

@@ -157,6 +157,8 @@ def test_jobs_must_be_a_number(small, capsys, jobs):
         ("two: {q: 5}", r"smoke\.yml: two: unknown parameter 'q'(.|\n)*p: int = 97"),
         ("two: {p: five}", r"smoke\.yml: two: p='five' must be int"),
         ("one: {fraction: 1e-3}", r"must be float; in YAML write 0\.001"),
+        ("two: {p: 1e3}", r"must be int; write 1000$"),
+        ("two: {p: 1.5}", r"p=1\.5 must be int$"),
         ("one: {seeds: []}", r"smoke\.yml: one: seeds=\[\] is empty; at least one value is needed"),
         ("two: 5", r"smoke\.yml: two must map parameters to values"),
         ("[two]", r"smoke\.yml must map notebooks to parameters"),

@@ -318,6 +318,8 @@ def test_folder_that_is_a_file_is_refused(tmp_path, below):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match=f"{tmp_path / 'file'} is a file"):
         Store(tmp_path / "file" / below)
+    with pytest.raises(ValueError, match="/dev/null is a file"):
+        Store("/dev/null")
 
 
 @pytest.mark.parametrize("what", ["folder", "pack"])
