@@ -14,5 +14,5 @@ setup(
         *SHIPPED,
     ],
     package_dir={"": ".", "grokking_book": "book/grokking_book"} | SHIPPED,
-    package_data={package: ["*.yml", "*.parquet", "*.safetensors"] for package in SHIPPED},
+    package_data={package: ["*.yml", "*.parquet", "*.kept.safetensors"] for package in SHIPPED},
 )

@@ -259,7 +259,8 @@ def pack(args: argparse.Namespace) -> int:
     """Pack the user's records for shipping."""
     asked = args.profile or args.experiments
     plans = _plans(args.experiments, args.profile or "laptop") if asked else {}
-    count, size = export.pack(Store(), args.file, list(plans.values()), weights=args.weights)
+    more = {"weights": args.weights, "begun": args.begun}
+    count, size = export.pack(Store(), args.file, list(plans.values()), **more)
     print(f"{args.file}: {count} records, {size / 1e6:.2f} MB")
     return DONE
 
@@ -348,6 +349,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("file", type=Path, help="such as book/records/paper.parquet; what it holds stays in it")
     _which(p, profile=None)
     p.add_argument("--weights", action="store_true", help="copy kept weights beside it")
+    p.add_argument("--begun", action="store_true", help="copy checkpoints beside it, to go on from elsewhere")
     p = _command(commands, "clean", clean)
     p.add_argument("--set-aside", action="store_true", help="damaged files that were set aside as well")
     p = _command(commands, "check", check)

@@ -260,7 +260,7 @@ def test_pack_grows_and_is_read_as_shipped(capsys, profile, tmp_path):
     grokking("sweep", "fig1_grokking_curves", "--profile", profile())
     assert grokking("pack", str(file)) == 0
     grokking("sweep", "fig1_grokking_curves", "--profile", profile(seeds=[2]))
-    assert grokking("pack", str(file), "--profile", profile(seeds=[2])) == 0
+    assert grokking("pack", str(file), "--profile", profile(seeds=[2]), "--begun") == 0
     assert len(packs.Pack(file).rows) == 3
     for path in Store().folder.iterdir():
         path.unlink()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ import pandas as pd
 
 from grokking_core.plans import Plan
 from grokking_core.probes import PROBES
+from grokking_core.records import files
 from grokking_core.records import shipped as packs
 from grokking_core.records.contents import record_parts
 from grokking_core.records.files import Damaged, Meta, StoreError
-from grokking_core.records.store import Store
+from grokking_core.records.store import Store, step_of
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import KEPT, LEARNED, Arrays, Record
 
@@ -77,7 +78,9 @@ def _fields(record: Record) -> dict[str, Any]:
     return {"key": key_of(record.run)[:KEY_LENGTH]} | fields | {"batch_size": str(fields["batch_size"])}
 
 
-def pack(store: Store, path: Path, plans: Sequence[Plan], *, weights: bool = False) -> tuple[int, int]:
+def pack(
+    store: Store, path: Path, plans: Sequence[Plan], *, weights: bool = False, begun: bool = False
+) -> tuple[int, int]:
     """Add a user's records to a pack, those of some plans or all; returns its records and its bytes.
 
     What the pack holds stays in it, but for shorter records of the same runs. What was kept of the ends of
@@ -88,6 +91,9 @@ def pack(store: Store, path: Path, plans: Sequence[Plan], *, weights: bool = Fal
     ----------
     weights : bool
         Whether kept weights of these runs are copied into the pack's folder.
+    begun : bool
+        Whether checkpoints of runs under way are copied there too, from which any machine goes on that has
+        the pack; those of runs that the pack has as far are removed.
 
     Raises
     ------
@@ -106,7 +112,28 @@ def pack(store: Store, path: Path, plans: Sequence[Plan], *, weights: bool = Fal
         name = store.path(record.run, f"weights-{record.last_step}").name
         if (store.folder / name).exists():
             shutil.copyfile(store.folder / name, path.parent / name)
+    if begun:
+        asked = {key_of(run) for plan in plans for run in plan.runs} if plans else None
+        _copy_begun(own, path.parent, asked)
+        _remove_overtaken(path.parent, {key: int(arrays["step"][-1]) for key, (_, arrays) in merged.items()})
     return len(merged), size
+
+
+def _copy_begun(own: Store, folder: Path, asked: set[str] | None) -> None:
+    """Copy the checkpoints of runs, by key, or of all, where a pack's folder has none that is as far."""
+    for entry in own.entries():
+        there = folder / entry.path.name
+        wanted = entry.kind == "checkpoint" and (asked is None or there.name[:64] in asked)
+        if wanted and step_of(entry.path) > step_of(there):
+            files.write(there, entry.path.read_bytes())
+
+
+def _remove_overtaken(folder: Path, followed: Mapping[str, int]) -> None:
+    """Remove checkpoints from a pack's folder that its records, here their last steps, have overtaken."""
+    for entry in Store(folder, folder).entries():
+        key = entry.path.name[:64]
+        if entry.kind == "checkpoint" and step_of(entry.path) <= followed.get(key, -1):
+            entry.path.unlink(missing_ok=True)
 
 
 def _own(own: Store, plans: Sequence[Plan]) -> Iterator[Record]:

@@ -323,10 +323,16 @@ class Store:
         files.write(self.path(trajectory.run, kind), files.to_bytes(meta, arrays))
 
     def checkpoint(self, run: Run, since: str = "") -> Trajectory | None:
-        """A run as its checkpoint has it; None without one, or where it is from before a date."""
+        """A run as its furthest checkpoint has it, the user's or a shipped one; None without one.
+
+        Parameters
+        ----------
+        since : str
+            Date before which a checkpoint does not count.
+        """
         held = None
-        for kind in sorted(("checkpoint", "finished"), key=lambda kind: self._step(run, kind), reverse=True):
-            held = self._read(self.path(run, kind))
+        for path in sorted(self._checkpoints(run), key=step_of, reverse=True):
+            held = self._read(path)
             if held is not None and held[0]["date"] >= since:
                 break
         else:
@@ -356,12 +362,12 @@ class Store:
         since : str
             Date before which a checkpoint does not count, as in `checkpoint`.
         """
-        return max(self._step(run, kind, since) for kind in ("checkpoint", "finished"))
+        return max(step_of(path, since) for path in self._checkpoints(run))
 
-    def _step(self, run: Run, kind: str, since: str = "") -> int:
-        said = files.header(self.path(run, kind))
-        step, date = said.get("step", 0), said.get("date", "")
-        return step if isinstance(step, int) and isinstance(date, str) and date >= since else 0
+    def _checkpoints(self, run: Run) -> list[Path]:
+        """Where a run's checkpoints are if there are any."""
+        own = [self.path(run, kind) for kind in ("checkpoint", "finished")]
+        return [*own, self.shipped / own[0].name]
 
     def write_finished(self, trajectory: Trajectory) -> None:
         """Write what it takes to follow a run further that has ended, and remove the oldest beyond the limit.
@@ -473,6 +479,13 @@ class Store:
         except StoreError as error:
             warnings.warn(str(error), RecordWarning, stacklevel=3)
             return None
+
+
+def step_of(path: Path, since: str = "") -> int:
+    """Updates that a checkpoint has behind it, by its header; 0 without one, or from before a date."""
+    said = files.header(path)
+    step, date = said.get("step", 0), said.get("date", "")
+    return step if isinstance(step, int) and isinstance(date, str) and date >= since else 0
 
 
 def _rows(values: torch.Tensor) -> list[tuple[float, ...]]:
