@@ -2,7 +2,7 @@
 # what it needs is installed into .venv first, and costs nothing when it is there.
 
 .DEFAULT_GOAL := help
-.PHONY: help book test env check lab serve bench clean
+.PHONY: help book print test env check lab serve bench clean
 
 VENV := .venv
 PY   := $(VENV)/bin/python
@@ -19,6 +19,7 @@ help:
 	@echo "make book    execute the notebooks, render the site         (environment included)"
 	@echo "             PROFILE=smoke|laptop|overnight|paper   ONLY=notebook   JOBS=n"
 	@echo "             P=\"name=value ...\"   FRESH=1 trains everything again   MINUTES=m trains no longer"
+	@echo "make print   the same, and all of it as one page and, with a Chromium, as a PDF"
 	@echo "make test    the tests"
 	@echo "make check   lint, format, types, notebooks without outputs"
 	@echo "make env     only the environment, in $(VENV)"
@@ -31,6 +32,9 @@ help:
 
 book: $(VENV)/.ready-book
 	@$(PY) -m grokking_book.make
+
+print: book
+	@$(PY) -m grokking_book.make.pdf
 
 test: $(VENV)/.ready-test
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto

@@ -26,7 +26,7 @@ WANTED = {
     for requirement in [*map(Requirement, PROJECT["dependencies"]), *OF_EXTRAS]
     if requirement.name != PROJECT["name"]
 }
-TARGETS = ["book", "test", "env", "check", "lab", "serve", "bench", "clean"]
+TARGETS = ["book", "print", "test", "env", "check", "lab", "serve", "bench", "clean"]
 
 
 @pytest.mark.parametrize("wanted", WANTED.values(), ids=WANTED)

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from bs4 import BeautifulSoup
 
+from grokking_book.make import whole
 from grokking_book.make.render import STAMP
 from grokking_book.sources import notebooks
 from grokking_book.sources.jobs import Places
@@ -93,6 +94,7 @@ def target(address: str) -> tuple[Path, str]:
 
 
 def pages_of(site: Path) -> dict[str, Page]:
-    """Return the pages by name."""
+    """Return the pages by name, but for the one that has all others once more."""
     names = sorted(str(path.relative_to(site)) for path in site.rglob("*.html"))
-    return {name: Page(site, name) for name in names if not name.startswith("_static/")}
+    own = [name for name in names if not name.startswith("_static/") and name != whole.PAGE]
+    return {name: Page(site, name) for name in own}

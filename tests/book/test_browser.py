@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from grokking_book.make import whole
+
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright, of the extra test")
 
 pytestmark = [pytest.mark.site, pytest.mark.slow]
@@ -225,6 +227,17 @@ def test_print_leaves_out_what_only_a_screen_can_use(tab, address):
     for selector in (".bd-sidebar-primary", ".bd-header-article", ".prev-next-footer", ".copybtn"):
         shown = [found for found in tab.locator(selector).all() if found.is_visible()]
         assert shown == [], selector
+
+
+def test_whole_book_on_one_page_is_drawn_and_asks_no_other_server(tab, address):
+    asked = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(address + whole.PAGE)
+    tab.evaluate(SETTLE)
+    assert [url for url in asked if not url.startswith((address, "data:"))] == []
+    formulas = tab.locator(".math")
+    assert formulas.count() == tab.locator(".math:has(mjx-container)").count() > 30
+    assert tab.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
 
 
 @pytest.mark.parametrize("words", ["weight decay", "grokking", "dropout"])

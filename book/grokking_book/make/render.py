@@ -14,7 +14,7 @@ import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
-from grokking_book.make import numbers, processes, settings, status
+from grokking_book.make import numbers, processes, settings, status, whole
 from grokking_book.sources import notebooks
 from grokking_book.sources.jobs import Job, Places, digest
 
@@ -88,6 +88,7 @@ def render(places: Places, pages: Path, strict: bool) -> str | None:
     error = run_sphinx(places, pages, work, strict)
     if error:
         return error
+    whole.write(pages, html_of(work))
     origin.unlink(missing_ok=True)  # until both are there again
     swap(html_of(work), places.site)
     swap(work, last)
