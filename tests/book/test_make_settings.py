@@ -116,6 +116,27 @@ def test_kernel_has_no_settings_of_the_machines_ipython(tmp_path, ours):
     assert (tmp_path / "read").exists() is not ours
 
 
+def test_kernel_draws_without_the_settings_of_the_folder_it_works_in(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\n")
+    places = Places(tmp_path / "clone")
+    settings.make_jupyter(places)
+    starts = settings.KERNEL.partition("from ipykernel")[0]
+    for code, size in (("import matplotlib", "30.0"), (starts, "10.0")):
+        told = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                f"{code}\nimport os; print(matplotlib.rcParams['font.size'], os.getcwd())",
+            ],
+            env=settings.environment(places),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert told.split() == [size, str(tmp_path)]
+
+
 def test_records_that_pages_are_made_from_are_told_apart(tmp_path):
     places = Places(tmp_path)
     none = settings.records_of(places, {})

@@ -25,8 +25,14 @@ from grokking_book.sources.parameters import WrongUse
 YES, NO = {"1", "yes", "true", "on"}, {"", "0", "no", "false", "off"}
 MINE = re.compile(r"(PYTHON|JUPYTER|IPYTHON|MPL|MATPLOTLIB|PAPERMILL|COVERAGE_PROCESS|TEXINPUTS)")
 OURS = ("GROKKING_PROFILE", "GROKKING_NOTEBOOK", "GROKKING_TRAINED_SINCE", "GROKKING_FRESH")
-# A kernel without the settings of this machine's IPython, which no variable keeps it from.
+# A kernel without the settings of this machine's IPython, nor of a matplotlibrc beside the notebook, which no
+# variable keeps it from.
 KERNEL = """
+import os
+beside = os.getcwd()
+os.chdir(os.environ["MPLCONFIGDIR"])
+import matplotlib
+os.chdir(beside)
 from IPython.core import application
 application.SYSTEM_CONFIG_DIRS.clear()
 application.ENV_CONFIG_DIRS.clear()
