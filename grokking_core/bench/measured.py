@@ -159,7 +159,7 @@ def _card_rate(runs: Sequence[Run], device: torch.device) -> float:
         If not all of the runs fit into one ensemble.
     """
     with limits.settings(device, runs[0].precision):
-        e = make_ensemble(runs, len(runs), device, cards.path_of(device))
+        e = make_ensemble(runs, len(runs), device, cards.path_of(device, runs))
         try:
             if len(e.slots) < len(runs):
                 raise MemoryError(
@@ -237,17 +237,12 @@ def _rate(steppers: Sequence[Callable[[], int]], device: torch.device) -> float:
     until = 0.0
     with ThreadPoolExecutor(len(steppers), initializer=limits.begin_worker) as pool:
         list(pool.map(lambda step: step(), steppers))
-        _synchronize(device)
+        limits.synchronize(device)
         started = time.perf_counter()
         until = started + SECONDS
         done = sum(pool.map(work, steppers))
-        _synchronize(device)
+        limits.synchronize(device)
         return done / (time.perf_counter() - started)
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _median_ratio(a: Sequence[float], b: Sequence[float]) -> float:

@@ -100,6 +100,12 @@ def give_back(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until a card has done what was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def current(device: torch.device) -> AbstractContextManager[object]:
     """Context with a card as the current one: streams and graphs that name no card belong to that one."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

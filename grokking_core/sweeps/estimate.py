@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -18,9 +19,11 @@ from grokking_core.runs.record import Record
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
 from grokking_core.sweeps.reading import Reading
+from grokking_core.training.rates import seconds_a_run_step
 
 LONG = 120.0  #: seconds from which a sweep says beforehand what it will take
 OVERHEAD, SPEED = 1.5e-3, 2.5e10  #: seconds an update, operations a second: one core, roughly
+UPDATE_SECONDS = 4e-4  #: of a card for an update of however few runs: its launches
 ENOUGH = 200  #: updates of a record from which its speed tells something
 
 
@@ -58,10 +61,22 @@ def expected(left: Mapping[Run, int], store: Store, device: str, n_devices: int 
         How many of these train at once.
     """
     pace, basis = _pace(left, store, device)
-    costs = [steps * pace(run) for run, steps in left.items()]
-    lanes = n_devices * (1 if device.startswith("cuda") else torch.get_num_threads())
-    longest = 0.0 if device.startswith("cuda") else max(costs, default=0.0)  # one core trains a run
-    return Estimate(max(sum(costs) / lanes, longest), basis)
+    costs = {run: steps * pace(run) for run, steps in left.items()}
+    if device.startswith("cuda"):
+        return Estimate(_on_cards(costs, left) / n_devices, basis)
+    longest = max(costs.values(), default=0.0)  # one core trains a run
+    return Estimate(max(sum(costs.values()) / (n_devices * torch.get_num_threads()), longest), basis)
+
+
+def _on_cards(costs: Mapping[Run, float], left: Mapping[Run, int]) -> float:
+    """Seconds of a card, group by group; few runs take as long as their longest one's launches."""
+    groups = defaultdict[object, list[Run]](list)
+    for run in left:
+        groups[training.group_key(run)].append(run)
+    return sum(
+        max(sum(costs[run] for run in runs), UPDATE_SECONDS * max(left[run] for run in runs))
+        for runs in groups.values()
+    )
 
 
 class _Pace:
@@ -94,8 +109,12 @@ def _pace(left: Mapping[Run, int], store: Store, device: str) -> tuple[_Pace, st
     if seen:
         return _Pace(seen), f"by the best speeds of {n[True]} own and {n[False]} shipped records ({name})"
     costliest = max(left, key=work)
-    lanes = 1 if device.startswith("cuda") else torch.get_num_threads()
-    return _Pace({costliest: measured(costliest, device) * lanes}), "measured here for a second"
+    if device.startswith("cuda"):
+        alike = sum(training.group_key(run) == training.group_key(costliest) for run in left)
+        seconds = seconds_a_run_step(costliest, alike, torch.device(device))
+    else:
+        seconds = measured(costliest, device) * torch.get_num_threads()
+    return _Pace({costliest: seconds}), "measured here for a second"
 
 
 def seconds_an_update(record: Record) -> float | None:
@@ -105,7 +124,7 @@ def seconds_an_update(record: Record) -> float | None:
 
 
 def measured(run: Run, device: str, seconds: float = 1.0) -> float:
-    """Seconds an update of a run takes this device, with as many runs at a time as it trains best."""
+    """Seconds an update of a run takes a processor, with as many runs at a time as it trains best."""
     begun: list[float] = []
     row = (1000, *[0.0] * (len(records.COLUMNS) - 1))  # from here no evaluation is near
     width = devices.default_width(torch.device(device))

@@ -441,6 +441,33 @@ def test_expectation_is_of_the_record_nearest_in_cost_whoever_trained_it(monkeyp
     assert estimate.expected({replace(small, seed=1): 500}, Store(), "cpu").seconds == pytest.approx(5.0)
 
 
+def test_expectation_on_a_card_is_of_its_launches_where_runs_are_few(monkeypatch):
+    """Groups come one after the other; a processor's are spread over its cores."""
+    wide, few = (Run(operation="x+y", p=7, d_model=d) for d in (32, 64))
+    monkeypatch.setattr(estimate, "_pace", lambda *_: (lambda run: 1e-5, "made up"))
+    many = {replace(wide, seed=seed): 1000 for seed in range(100)}
+    assert estimate.expected(many, Store(), "cuda").seconds == pytest.approx(100 * 1000 * 1e-5)
+    lone = {few: 10**6}
+    assert estimate.expected(lone, Store(), "cuda").seconds == pytest.approx(10**6 * estimate.UPDATE_SECONDS)
+    both = estimate.expected(many | lone, Store(), "cuda", n_devices=2)
+    assert both.seconds == pytest.approx((1.0 + 10**6 * estimate.UPDATE_SECONDS) / 2)
+
+
+def test_card_without_records_is_timed_with_runs_as_many_as_are_alike(monkeypatch):
+    asked = {replace(run, d_model=d): 10 for run in runs(5) for d in (16, 32)}
+    timed = []
+    monkeypatch.setattr(
+        estimate,
+        "seconds_a_run_step",
+        lambda run, n, device: (timed.append((run.d_model, n, str(device))), 1.0)[1],
+    )
+    monkeypatch.setattr(Store, "newest", lambda self, n=100, *, own=True: iter(()))
+    monkeypatch.setattr(estimate.records, "origin", lambda *_: {"device": "a card"})
+    found = estimate.expected(asked, Store(), "cuda:1")
+    assert timed == [(32, 5, "cuda:1")]
+    assert found.basis == "measured here for a second"
+
+
 def test_estimate_that_fails_stops_nothing(capsys, monkeypatch):
     def fails(*_):
         raise RuntimeError("no clock")
