@@ -35,6 +35,7 @@ from grokking_core.runs.run import CHOICES, Run
 from grokking_core.sweeps.estimate import Estimate, duration, expected
 
 DONE, FAILED, WRONG_USE, STOPPED = range(4)
+PROFILES = ("smoke", "laptop", "overnight", "paper")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     args = parser().parse_args(argv)
     try:
+        if getattr(args, "device", None) and args.command is not check:  # which says more
+            devices.check_device(args.device)
         return args.command(args)
     except ValueError as error:
         return _tell(error, WRONG_USE)
@@ -195,7 +198,7 @@ def _status(records: Records) -> int:
 def status(args: argparse.Namespace) -> int:
     """Say what is on record, by experiment and profile, and what the files take."""
     store, device = Store(), args.device or devices.default_device()
-    profiles = [args.profile] if args.profile else ["smoke", "laptop", "overnight", "paper"]
+    profiles = [args.profile] if args.profile else PROFILES
     lines = [["experiment", "profile", "runs", "recorded", "under way", "missing", "expected"]]
     bases = dict[str, None]()
     plans = {profile: _plans(args.experiments, profile) for profile in profiles}
@@ -279,11 +282,28 @@ def clean(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Say on what training would run here, and what is wrong where it is not a graphics card."""
-    lines = devices.describe(torch.device(args.device or devices.default_device()))
-    print("\n".join(f"{name:<13}{value}" for name, value in lines))
-    print("`grokking status --profile NAME` says how long a profile takes here.")
-    return DONE
+    """Say on what training would run here, how long it would take, and what is wrong with a graphics card."""
+    device = args.device or devices.default_device()
+    if not device.startswith("cuda"):
+        devices.check_device(device)
+    lines = devices.describe(torch.device(device))
+    print("\n".join(f"{name:<15}{value}" for name, value in lines), flush=True)
+    usable = "at once" in dict(lines)
+    _say_profiles(Store(), device if usable else "cpu")
+    return DONE if usable else FAILED
+
+
+def _say_profiles(store: Store, device: str) -> None:
+    """Print what each profile has on record, and how long the rest takes a device."""
+    bases = dict[str, None]()
+    for profile in PROFILES:
+        parts = (part for plan in _plans([], profile).values() for part in plan.parts)
+        (n_runs, n_recorded, *_), estimate = _progress(store, Plan(tuple(parts)), device)
+        left = f", the others take about {duration(estimate.seconds)}" if estimate else ""
+        print(f"{profile:<15}{n_runs} runs, {n_recorded} on record{left}", flush=True)
+        bases |= {estimate.basis: None} if estimate else {}
+    for basis in bases:
+        print(f"expected on {device} {basis}, if no run ends early")
 
 
 def bench(args: argparse.Namespace) -> int:

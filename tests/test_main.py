@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from grokking_core import __main__ as command
+from grokking_core.devices import cards
 from grokking_core.paper import experiments
 from grokking_core.records import shipped as packs
 from grokking_core.records.store import Store
@@ -184,6 +185,41 @@ def test_sweep_with_local_workers(capsys, profile):
 def test_wrong_sweep_is_status_2(capsys, arguments, said):
     assert grokking("sweep", *arguments) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["cuda:7", "cuda", "gpu"])
+@pytest.mark.parametrize(
+    "words", ["train --operation x+y", "sweep --profile smoke", "status", "bench --rounds 1", "check"]
+)
+def test_device_that_is_not_here_is_named_with_those_that_are(capsys, monkeypatch, words, name):
+    """`check` goes on, and says what the processor would take."""
+    monkeypatch.setattr(cards, "listed_card", lambda: None)
+    monkeypatch.setattr(command, "_say_profiles", lambda store, device: print("profiles on", device))
+    printed = f"device='{name}' is not here; choose from cpu\n"
+    is_described = words == "check" and name != "gpu"
+    assert grokking(*words.split(), "--device", name) == (1 if is_described else 2)
+    out, err = capsys.readouterr()
+    if is_described:
+        assert printed + "profiles on cpu\n" in out
+    else:
+        assert err == f"grokking: {printed}"
+
+
+def test_check_says_what_each_profile_has_and_takes(capsys, monkeypatch, profile):
+    file = profile()
+    monkeypatch.setattr(command, "PROFILES", (file,))
+    grokking("sweep", "fig1_grokking_curves", "--profile", file)
+    capsys.readouterr()
+    assert grokking("check") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^device +cpu$", out, re.M)
+    assert "2 runs, 2 on record\n" in out
+    assert "expected" not in out
+    profile(seeds=[1, 2, 3])
+    assert grokking("check") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"3 runs, 1 on record, the others take about \d+ seconds\n", out)
+    assert re.search(r"expected on cpu (by the best speeds of|measured here)", out)
 
 
 def test_scheduler_that_does_not_answer_is_status_1(capsys, monkeypatch):

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import torch
 
 from grokking_core.devices import limits
+from grokking_core.devices.kinds import KINDS, PAPER, kinds_of
 from grokking_core.devices.launch import PATHS
 from grokking_core.records.store import default_folder
 from grokking_core.runs.record import source_hash
@@ -23,6 +25,17 @@ from grokking_core.runs.run import Run
 
 LIMIT_SECONDS = 600.0  #: for the self-check of a path; compiling takes most of them
 DRIVER = Path("/proc/driver/nvidia/version")
+#: What an error says, and what to do about it; the first that fits is told.
+REMEDIES = {
+    "Python\\.h": "Python's headers are missing: install python3-dev",
+    "C compiler|cc1: |No such file or directory: '(?:gcc|cc|clang)'": "no C compiler: install gcc",
+    "libcuda\\.so": "the driver's libcuda.so.1 is not found: install the driver, or run ldconfig",
+    "Permission denied|Read-only file system|No space left": "nowhere to write compiled code: set "
+    "TORCHINDUCTOR_CACHE_DIR and TRITON_CACHE_DIR to a folder that can be written",
+    "out of memory": "too little free memory on the card: close what else uses it",
+    "no kernel image": "torch has no code for this card: install a torch built for an older CUDA",
+    "CUDA driver version is insufficient": "the driver is too old for this torch: update it",
+}
 
 
 class Verdict(NamedTuple):
@@ -42,29 +55,55 @@ def usable_device() -> Verdict:
     """The device that trains where none is named, and why it is not a card where this machine has one."""
     if not torch.cuda.is_available():
         return Verdict("cpu", _why_torch_sees_no_card())
-    checked = check_paths(torch.device("cuda"))
+    device = torch.device("cuda")
+    if reason := _too_full(device):
+        return Verdict(None, reason)
+    checked = check_paths(device, PAPER)
     return checked if checked.value is None else Verdict("cuda", checked.reason)
 
 
-def path_of(device: torch.device) -> str:
-    """The best path of `launch.PATHS` that passes its self-check on a card.
+def check_device(name: str) -> None:
+    """Raise `ValueError` if no device of this machine is called so; says why where a card is not used."""
+    if reason := _not_here(name):
+        raise ValueError(reason)
+
+
+def _not_here(name: str) -> str:
+    """Why no device of this machine is called so, or nothing."""
+    known = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if name in known or (name == "cuda" and known[1:]):
+        return ""
+    why = _why_torch_sees_no_card() if name.startswith("cuda") and not known[1:] else ""
+    return f"device={name!r} is not here; choose from {', '.join(known)}" + (f". {why}" if why else "")
+
+
+def path_of(device: torch.device, runs: Iterable[Run] = ()) -> str:
+    """The best path of `launch.PATHS` that passes its self-check on a card, for all kinds of these runs.
 
     Raises
     ------
     ValueError
         If none does; says why.
     """
-    path, reason = check_paths(device)
-    if path is None:
-        raise ValueError(f"device={str(device)!r} cannot be used: {reason}; use 'cpu'")
-    return path
+    paths = []
+    for kind in kinds_of(runs):
+        path, reason = check_paths(device, kind)
+        if path is None:
+            raise ValueError(f"device={str(device)!r} cannot be used: {reason}; use 'cpu'")
+        paths.append(path)
+    return max(paths, key=PATHS.index)
 
 
 @lru_cache
-def check_paths(device: torch.device) -> Verdict:
-    """The best path that passes its self-check on a card; what the first check says is remembered."""
-    name, remembered = torch.cuda.get_device_name(device), default_folder() / ".cards.json"
-    key = _key(device)
+def check_paths(device: torch.device, kind: str) -> Verdict:
+    """The best path that passes its self-check on a card, of `kinds.KINDS`; what it says is remembered."""
+    paths, name = PATHS, torch.cuda.get_device_name(device)
+    if kind != PAPER:
+        best = check_paths(device, PAPER)
+        if best.value is None:
+            return best
+        paths, name = PATHS[PATHS.index(best.value) :], f"{name}, {kind} runs"
+    remembered, key = default_folder() / ".cards.json", _key(device, kind)
     if found := _read(remembered).get(key):
         return Verdict(*found)
     if reason := _too_old(device):
@@ -72,8 +111,8 @@ def check_paths(device: torch.device) -> Verdict:
     print(f"{device}: {name} is checked before its first training, in minutes", file=sys.stderr, flush=True)
     failures = []
     verdict = None
-    for path in PATHS:
-        failure = check_elsewhere(device, path)
+    for path in paths:
+        failure = check_elsewhere(device, path, kind)
         if failure is None:
             verdict = Verdict(path, "; ".join([f"{name}: updates by the path {path!r}", *failures]))
             break
@@ -85,9 +124,11 @@ def check_paths(device: torch.device) -> Verdict:
     return verdict
 
 
-def check_elsewhere(device: torch.device, path: str, limit: float = LIMIT_SECONDS) -> str | None:
+def check_elsewhere(
+    device: torch.device, path: str, kind: str = PAPER, limit: float = LIMIT_SECONDS
+) -> str | None:
     """Why a path fails its self-check in a process of its own, which may crash or hang; None if it passes."""
-    command = [sys.executable, "-m", "grokking_core.training.selfcheck", str(device), path]
+    command = [sys.executable, "-m", "grokking_core.training.selfcheck", str(device), path, kind]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
@@ -97,7 +138,8 @@ def check_elsewhere(device: torch.device, path: str, limit: float = LIMIT_SECOND
     if done.returncode < 0:
         return f"it was ended by signal {-done.returncode}"
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else f"exit status {done.returncode}"
+    remedy = next((f"{what}; " for said, what in REMEDIES.items() if re.search(said, done.stderr)), "")
+    return remedy + (lines[-1][:300] if lines else f"exit status {done.returncode}")
 
 
 def describe(device: torch.device) -> list[tuple[str, str]]:
@@ -105,12 +147,16 @@ def describe(device: torch.device) -> list[tuple[str, str]]:
     run = Run(operation="x/y")
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
     lines = [("device", str(device)), ("PyTorch", f"{torch.__version__}, {build}")]
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        return [*lines, ("no card", _why_torch_sees_no_card() or f"{device} is not here")]
+    if reason := _not_here(str(device)):
+        return [*lines, ("no card", reason)]
     if device.type == "cuda":
-        path, reason = check_paths(device)
         lines += [("card", torch.cuda.get_device_name(device)), ("driver", str(driver()))]
-        lines += [("updates", path or f"none: {reason}")]
+        path, reason = check_paths(device, PAPER)
+        if path is None:
+            return [*lines, ("no card", reason)]
+        lines += [("updates", path), *([("because", reason)] if path != PATHS[0] else [])]
+        others = {kind: check_paths(device, kind) for kind in KINDS if kind != PAPER}
+        lines += [(f"{kind} runs", why) for kind, (other, why) in others.items() if other != path]
     elif reason := usable_device().reason:
         lines.append(("no card", reason))
     free, needed = limits.free_bytes(device), limits.bytes_per_run(run)
@@ -161,6 +207,15 @@ def _why_torch_sees_no_card() -> str:
     return f"{name} is not used: {reason}; update the driver, or install a torch built for an older CUDA"
 
 
+def _too_full(device: torch.device) -> str:
+    """Why not one network of the paper fits into the free memory of a card, or nothing."""
+    needed, free = limits.bytes_per_run(Run(operation="x/y")), limits.free_bytes(device)
+    if free >= needed:
+        return ""
+    has = f"{free / 2**20:,.0f} MiB of its memory are free, a run takes {needed / 2**20:,.0f}"
+    return f"{torch.cuda.get_device_name(device)} is not used: {has}; close what else uses it"
+
+
 def _too_old(device: torch.device) -> str:
     """Why torch has no code for a card, or nothing."""
     capability = torch.cuda.get_device_capability(device)
@@ -173,10 +228,10 @@ def _too_old(device: torch.device) -> str:
     return f"{reason}; install a torch built for an older CUDA"
 
 
-def _key(device: torch.device) -> str:
-    """What a check holds for: torch, driver, card and sources."""
+def _key(device: torch.device, kind: str) -> str:
+    """What a check holds for: torch, driver, card, sources, and a kind of runs."""
     card = str(getattr(torch.cuda.get_device_properties(device), "uuid", device))
-    named = json.dumps([torch.__version__, driver(), card, source_hash()])
+    named = json.dumps([torch.__version__, driver(), card, source_hash(), kind])
     return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 

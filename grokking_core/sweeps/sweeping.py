@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from grokking_core import probes
+from grokking_core import devices, probes
 from grokking_core.records.store import Store, finished_bytes
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
@@ -148,9 +148,8 @@ def _check(runs: list[Run], stop_at: float | None, minutes: float | None, device
     for run in runs:
         if not isinstance(run, Run):
             raise ValueError(f"runs holds {run!r}; it must hold objects of type Run")
-    known = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if device and device not in known and not (device == "cuda" and known[1:]):
-        raise ValueError(f"device={device!r} is not here; choose from {', '.join(known)}")
+    if device:
+        devices.check_device(device)
     if stop_at is not None and not 0 < stop_at <= 1:
         raise ValueError(f"stop_at={stop_at} must lie in (0, 1]; write 99 % as 0.99")
     if minutes is not None and not minutes > 0:

@@ -112,7 +112,7 @@ def _maker(
     runs: Sequence[Run], device: torch.device, last_step: int, watch: Sequence[str]
 ) -> Callable[[int, int], Ensemble]:
     """Makes ensembles of some width for runs that are at some step or further."""
-    best = cards.path_of(device) if device.type == "cuda" else "eager"
+    best = cards.path_of(device, runs) if device.type == "cuda" else "eager"
 
     def make(width: int, step: int) -> Ensemble:
         n_updates = last_step * max(1, len(runs) // width) - step  # roughly: some end early

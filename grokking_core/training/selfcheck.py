@@ -1,6 +1,6 @@
 """The self-check of a device: small runs by one path against the plain twin, in a process of its own.
 
-python -m grokking_core.training.selfcheck cuda compiled
+python -m grokking_core.training.selfcheck cuda compiled paper
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from grokking_core.devices import limits
+from grokking_core.devices.kinds import KINDS, PAPER
 from grokking_core.devices.launch import Backend
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
@@ -27,10 +28,6 @@ SMALL: dict[str, Any] = {
     "train_fraction": 0.6,
     "batch_size": 20,
 }
-KINDS: tuple[dict[str, Any], ...] = (
-    {},
-    {"dropout": 0.1, "weight_noise": 0.01, "update_noise": 0.1, "decay_toward": "init"},
-)
 STEPS, REFILL_AT = 100, 40  #: batch orders are renewed at update 64
 PAPER_STEPS = 20
 CLOSE = {"fp64": 1e-9, "fp32": 1e-4, "tf32": 1e-2}  #: of weights in fp64, of losses in fp32 and tf32
@@ -40,19 +37,23 @@ class CheckError(Exception):
     """What a path computes is not what the plain twin computes."""
 
 
-def check(device: torch.device, path: str, backend: Backend | None = None) -> None:
-    """Train small runs by a path, and compare.
+def check(device: torch.device, path: str, kind: str, backend: Backend | None = None) -> None:
+    """Train small runs of a kind by a path, and the paper's network where that is the kind, and compare.
 
     Raises
     ------
     CheckError
         If numbers differ, or the path was not the one in the end.
     """
-    for kind in KINDS:
-        check_small(device, path, backend, [Run(**SMALL, **kind, precision="fp64", seed=s) for s in range(4)])
+    check_small(device, path, backend, small_runs(kind))
     for precision in ("fp32", "tf32"):
-        if precision in limits.precisions(device):
+        if kind == PAPER and precision in limits.precisions(device):
             check_paper(device, path, backend, precision)
+
+
+def small_runs(kind: str) -> list[Run]:
+    """Four runs of a kind, in float64."""
+    return [Run(**SMALL | KINDS[kind], precision="fp64", seed=seed) for seed in range(4)]
 
 
 def check_small(device: torch.device, path: str, backend: Backend | None, runs: Sequence[Run]) -> None:
@@ -110,10 +111,10 @@ def compare(what: str, ours: torch.Tensor, theirs: torch.Tensor | None, toleranc
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check the device and the path that are named; the last line on standard error says what failed."""
-    device, path = torch.device(arguments[0]), arguments[1]
+    """Check a device, a path and a kind of runs; the last line on standard error says what failed."""
+    device, (path, kind) = torch.device(arguments[0]), arguments[1:]
     with limits.settings(device, "fp32"), limits.current(device):
-        check(device, path)
+        check(device, path, kind)
     return 0
 
 

@@ -15,9 +15,10 @@ import torch
 from graphs import CARD, capture, one_hot_take_backward
 
 from grokking_core import Run
-from grokking_core.devices import cards, launch, limits
+from grokking_core.devices import cards, kinds, launch, limits
 from grokking_core.devices.launch import Backend, LostUpdateError
 from grokking_core.model import tensor_ops
+from grokking_core.runs.run import CHOICES
 from grokking_core.runs.trajectory import Trajectory
 from grokking_core.training import conductor, selfcheck
 from grokking_core.training import ensemble as ensembles
@@ -476,9 +477,8 @@ def test_compiling_is_for_work_that_takes_longer(updates):
 # The self-check.
 
 
-def small_check(backend, path):
-    runs = [Run(**selfcheck.SMALL, precision="fp64", seed=seed) for seed in range(4)]
-    selfcheck.check_small(CPU, path, backend, runs)
+def small_check(backend, path, kind=kinds.PAPER):
+    selfcheck.check_small(CPU, path, backend, selfcheck.small_runs(kind))
 
 
 @pytest.mark.parametrize("path", ["graph", "eager"])
@@ -486,9 +486,37 @@ def test_self_check_passes_what_is_right(path):
     small_check(CARD, path)
 
 
-def test_self_check_of_noises_passes():
-    runs = [Run(**selfcheck.SMALL, **selfcheck.KINDS[1], precision="fp64", seed=seed) for seed in range(4)]
-    selfcheck.check_small(CPU, "graph", CARD, runs)
+@pytest.mark.parametrize("kind", [kind for kind in kinds.KINDS if kind != kinds.PAPER])
+def test_self_check_of_every_kind_passes(kind):
+    small_check(CARD, "graph", kind)
+
+
+def test_every_choice_of_a_run_is_of_a_kind_that_is_checked():
+    """All but the paper's own, and those that are made before training."""
+    checked = {(name, value) for fields in kinds.KINDS.values() for name, value in fields.items()}
+    for name, choices in CHOICES.items():
+        for value in {*choices} - {kinds.DEFAULTS[name]}:
+            assert name in ("init", "precision") or (name, value) in checked, (name, value)
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({}, []),
+        ({"seed": 3, "lr": 0.1, "precision": "fp64", "n_layers": 1}, []),
+        ({"weight_noise": 0.3}, ["noise"]),
+        ({"optimizer": "adam"}, ["pre-norm"]),
+        ({"optimizer": "muon", "gradient": "perp"}, ["StableMax", "Muon"]),
+        ({"temperature": 0.5}, ["Muon"]),
+        ({"norm_hold": 0.9, "loss": "stablemax"}, ["StableMax"]),
+        ({"architecture": "mlp", "dropout": 0.2}, ["noise", "MLP"]),
+    ],
+    ids=str,
+)
+def test_kinds_of_runs(more, found):
+    run = Run(operation="x+y", **more)
+    assert kinds.kinds_of([run]) == [kinds.PAPER, *found]
+    assert kinds.kinds_of([Run(operation="x+y"), run]) == [kinds.PAPER, *found]
 
 
 def one_percent_off(function):
@@ -531,7 +559,23 @@ def test_self_check_refuses_a_path_that_gave_way():
         ("import os; os.kill(os.getpid(), 11)", "it was ended by signal 11"),
         ("import time; time.sleep(60)", "it took more than 2 s"),
         ("raise SystemExit('no kernel image is available for execution on the device')", "no kernel image"),
+        ("raise SystemExit('NaN')", "NaN"),
         ("", None),
+        # What Triton and the compiler say where something is missing, and what it means:
+        ("raise RuntimeError('Failed to find C compiler.')", "no C compiler: install gcc; RuntimeError: "),
+        (
+            "import subprocess, sys; sys.stderr.write('fatal error: Python.h: No such file or directory')"
+            "; subprocess.run(['false'], check=True)",
+            "Python's headers are missing: install python3-dev; subprocess.CalledProcessError",
+        ),
+        (
+            "raise PermissionError(13, 'Permission denied', '.triton')",
+            "nowhere to write compiled code: set TORCHINDUCTOR_CACHE_DIR",
+        ),
+        ("raise OSError(28, 'No space left on device')", "nowhere to write compiled code"),
+        ("assert False, 'libcuda.so cannot found!'", "install the driver, or run ldconfig"),
+        ("raise RuntimeError('CUDA out of memory. Tried to allocate 20 MiB')", "close what else uses it; "),
+        ("raise RuntimeError('CUDA driver version is insufficient for CUDA runtime version')", "update it; "),
     ],
 )
 def test_self_check_may_crash_or_hang_in_its_own_process(code, reason, monkeypatch):
@@ -566,6 +610,7 @@ def tool(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(cards, "DRIVER", tmp_path / "version")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     cards.usable_device.cache_clear()
     cards.driver.cache_clear()
     yield make
@@ -625,7 +670,7 @@ def test_driver_is_read_where_the_kernel_says_it(tool):
 def card(monkeypatch, tmp_path):
     """A card that torch sees; `passes` are the paths that pass their check, `asked` those that were tried."""
     properties = SimpleNamespace(uuid="4d2b7f0a")
-    found = SimpleNamespace(passes={"compiled"}, asked=[], capability=(9, 0))
+    found = SimpleNamespace(passes={"compiled"}, asked=[], capability=(9, 0), free=8 * 2**30)
     monkeypatch.setattr(cards, "default_folder", lambda: tmp_path / "records")
     for name, answer in {
         "is_available": lambda: True,
@@ -634,12 +679,15 @@ def card(monkeypatch, tmp_path):
         "get_device_properties": lambda device=None: properties,
         "get_device_capability": lambda device=None: found.capability,
         "get_arch_list": lambda: ["sm_75", "sm_80", "sm_90", "compute_90"],
+        "memory_reserved": lambda device: 0,
+        "memory_allocated": lambda device: 0,
+        "mem_get_info": lambda device: (found.free, 80 * 2**30),
     }.items():
         monkeypatch.setattr(torch.cuda, name, answer)
 
-    def check(device, path):
-        found.asked.append(path)
-        return None if path in found.passes else "no C compiler"
+    def check(device, path, kind=kinds.PAPER):
+        found.asked.append(path if kind == kinds.PAPER else f"{path} for {kind}")
+        return None if found.asked[-1] in found.passes else "no C compiler"
 
     monkeypatch.setattr(cards, "check_elsewhere", check)
     clear = (cards.usable_device, cards.check_paths)
@@ -701,8 +749,68 @@ def test_card_that_passes_nothing_is_not_used_and_asked_again(card):
     with pytest.raises(ValueError, match=r"device='cuda' cannot be used: .*'eager' failed.*; use 'cpu'"):
         cards.path_of(torch.device("cuda"))
     cards.check_paths.cache_clear()
-    cards.check_paths(torch.device("cuda"))
+    cards.check_paths(torch.device("cuda"), kinds.PAPER)
     assert len(card.asked) == 6
+
+
+def test_kind_of_runs_that_fails_takes_a_path_that_passes(card, capsys):
+    """And never one that the paper's runs fail on."""
+    card.passes = {"graph", "eager for Muon", "graph for noise"}
+    muon, noisy, plain = (
+        Run(operation="x+y", **more) for more in ({"optimizer": "muon"}, {"dropout": 0.1}, {})
+    )
+    device = torch.device("cuda")
+    assert cards.path_of(device, [plain]) == "graph"
+    assert cards.path_of(device, [plain, muon]) == "eager"
+    assert cards.path_of(device, [noisy]) == "graph"
+    assert "NVIDIA H100, Muon runs: updates by the path 'eager'; 'graph' failed" in capsys.readouterr().err
+    assert card.asked == ["compiled", "graph", "graph for Muon", "eager for Muon", "graph for noise"]
+    cards.check_paths.cache_clear()  # as in the next process
+    assert cards.path_of(device, [muon, noisy]) == "eager"
+    assert len(card.asked) == 5
+
+
+def test_kind_of_runs_that_no_path_trains_is_refused_and_the_others_trained(card):
+    device = torch.device("cuda")
+    with pytest.raises(ValueError, match=r"H100, MLP runs: no path passes its self-check: .*; use 'cpu'"):
+        cards.path_of(device, [Run(operation="x+y", architecture="mlp")])
+    assert cards.path_of(device, [Run(operation="x+y")]) == "compiled"
+    assert cards.usable_device().value == "cuda"
+
+
+def test_card_whose_memory_others_hold_is_not_used(card):
+    card.free = 50 * 2**20
+    value, reason = cards.usable_device()
+    assert value is None
+    assert re.fullmatch(
+        r"NVIDIA H100 is not used: 50 MiB of its memory are free, a run takes \d+; close what else uses it",
+        reason,
+    )
+    assert cards.default_device() == "cpu"
+
+
+def test_card_with_500_mb_free_trains_fewer_at_once(card):
+    card.free = 500 * 2**20
+    assert cards.usable_device().value == "cuda"
+    runs = [Run(operation="x/y", seed=seed) for seed in range(128)]
+    assert 1 <= limits.fitting_width(runs, torch.device("cuda"), 128) <= 5
+
+
+@pytest.mark.parametrize("name", ["cuda:1", "cuda:7", "gpu", "mps", "cpu:0"])
+def test_device_that_is_not_here_is_refused(card, name):
+    with pytest.raises(ValueError, match=f"device='{name}' is not here; choose from cpu, cuda:0$"):
+        cards.check_device(name)
+    for here in ("cpu", "cuda", "cuda:0"):
+        cards.check_device(here)
+
+
+def test_device_that_is_hidden_or_not_served_is_refused_with_the_reason(tool, monkeypatch):
+    tool(LIST)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(
+        ValueError, match=r"choose from cpu\. GPU 0: .* is hidden: CUDA_VISIBLE_DEVICES is empty"
+    ):
+        cards.check_device("cuda")
 
 
 def test_card_older_than_torch_is_not_used(card):
@@ -715,19 +823,24 @@ def test_card_older_than_torch_is_not_used(card):
 
 def test_description_names_what_decides_and_what_is_wrong(card, monkeypatch):
     """With a card that is used, and on a machine whose card is not."""
-    monkeypatch.setattr(limits, "free_bytes", lambda device: 8 * 2**30)
+    card.passes |= {f"compiled for {kind}" for kind in kinds.KINDS} - {"compiled for Muon"}
+    card.passes |= {"graph for Muon"}
     monkeypatch.setattr(cards, "listed_card", lambda: None)
     monkeypatch.setattr(cards, "driver", lambda: "580.65.06")
     lines = dict(cards.describe(torch.device("cuda")))
     assert (lines["card"], lines["driver"], lines["updates"]) == ("NVIDIA H100", "580.65.06", "compiled")
+    assert "because" not in lines
+    assert [name for name in lines if name.endswith(" runs")] == ["Muon runs"]
+    assert "Muon runs: updates by the path 'graph'; 'compiled' failed" in lines["Muon runs"]
     assert (lines["free memory"], lines["precisions"]) == ("8.0 GiB", "fp32, tf32, fp64")
     width = int(0.9 * 8 * 2**30 / limits.bytes_per_run(Run(operation="x/y")))
     assert lines["at once"].startswith(f"{width} networks of the paper's, ")
     card.passes = set()
     cards.check_paths.cache_clear()
     monkeypatch.setattr(cards, "source_hash", lambda: "other")
-    assert "no path passes" in dict(cards.describe(torch.device("cuda")))["updates"]
-    assert dict(cards.describe(torch.device("cuda:7")))["no card"] == "cuda:7 is not here"
+    assert "no path passes" in dict(cards.describe(torch.device("cuda")))["no card"]
+    absent = "device='cuda:7' is not here; choose from cpu, cuda:0"
+    assert dict(cards.describe(torch.device("cuda:7")))["no card"] == absent
     lines = dict(cards.describe(CPU))
     assert "no path passes" in lines["no card"]
     assert lines["precisions"] == "fp32, fp64"
