@@ -10,7 +10,7 @@ from torch import Tensor
 
 from grokking_core.data import streams
 from grokking_core.data.streams import Purpose
-from grokking_core.devices.limits import epochs_ahead
+from grokking_core.devices.limits import UPDATES_AHEAD, epochs_ahead
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 
@@ -41,14 +41,16 @@ class Tables:
         ones = torch.ones(3, n_slots, dtype=torch.int64, device=device)
         self.seed, self.n_train, self.steps_per_epoch = ones
         self.n_epochs = max(epochs_ahead(run) for run in runs)
+        longest = max(schedule.steps_per_epoch(run) for run in runs)
+        self.steps_per_epoch.fill_(longest)  # of a slot that never had a run: it is stepped with the others
         # The batches to come, one after the other, each filled up to its full size:
-        self.n_batches = self.n_epochs * max(schedule.steps_per_epoch(run) for run in runs)
+        self.n_batches = self.n_epochs * longest
         n_places = self.n_batches * self.batch_size
         self.first_step = torch.zeros(n_slots, dtype=torch.int64, device=device)
         self.equations = torch.zeros(3, n_slots, n_places, dtype=torch.int64, device=device)  # x, y, label
         self.weight = torch.zeros(n_slots, n_places, dtype=dtype, device=device)
         self._row = torch.arange(self.batch_size, device=device)
-        self._epoch_length = [1] * n_slots
+        self._epoch_length = [longest] * n_slots
         self._ends = [0] * n_slots  # step from which there is no batch for the slot
 
     def load(self, slot: int, run: Run) -> None:
@@ -67,9 +69,13 @@ class Tables:
         self._ends[slot] = -1  # no order yet
 
     def renew(self, steps: Sequence[int]) -> None:
-        """Make batch orders for the epochs to come, where a slot at its step has run out of them."""
-        out = [slot for slot, step in enumerate(steps) if step >= self._ends[slot]]
-        if out:
+        """Make batch orders for the epochs to come, once a slot at its step has run out of them.
+
+        Those of slots that soon will have are made with them: it takes as many launches for one as for all.
+        """
+        if any(step >= end for step, end in zip(steps, self._ends, strict=True)):
+            soon = UPDATES_AHEAD // 4
+            out = [slot for slot, step in enumerate(steps) if step >= self._ends[slot] - soon]
             epochs = [steps[slot] // self._epoch_length[slot] for slot in out]
             for slot, epoch in zip(out, epochs, strict=True):
                 self._ends[slot] = (epoch + self.n_epochs) * self._epoch_length[slot]

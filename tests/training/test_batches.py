@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from grokking_core import Run
+from grokking_core.devices.limits import UPDATES_AHEAD
 from grokking_core.runs import schedule
 from grokking_core.training.batches import Tables
 
@@ -62,6 +65,25 @@ def test_batches_of_other_sizes(batch_size):
     tables = loaded([run])
     for step in range(130):
         assert_batches(tables, [run], [step])
+
+
+def test_slots_at_any_steps_get_new_orders_together(monkeypatch):
+    """A card would else launch a hundred operations for each of them alone."""
+    run, renew, calls = Run(operation="x+y", **BASE), Tables._renew, []
+    runs = [replace(run, seed=seed) for seed in range(24)]
+    tables = Tables(runs, 25, torch.float64, torch.device("cpu"))  # the last slot stays empty
+    for slot, run in enumerate(runs):
+        tables.load(slot, run)
+    monkeypatch.setattr(Tables, "_renew", lambda *a: (calls.append(a), renew(*a)))
+    steps = np.arange(25) * 5
+    for step in range(300):
+        tables.renew([*map(int, steps + step)])
+        tables.batch(torch.tensor(steps + step))
+    assert len(calls) <= 2 + 300 / (UPDATES_AHEAD * 3 / 4)
+    x, *_ = tables.batch(torch.tensor(steps + 299))
+    for slot, run in enumerate(runs):
+        expected, *_ = plain_batch(run, int(steps[slot]) + 299)
+        assert torch.equal(x[slot, : len(expected)], expected)
 
 
 def test_slot_that_is_given_to_another_run_spares_the_others():
