@@ -65,13 +65,16 @@
 
   // {run, step, record, told} of an address; null if it speaks of something else, such as a heading.
   function stateOf(hash, known) {
-    const texts = {};
+    const [texts, names] = [Object.create(null), [...Object.keys(known.fields), "step", "record"]];
     for (const pair of hash.slice(1).split("&")) {
       const [name, ...rest] = pair.split("=");
       if (rest.length) texts[name] = decoded(rest.join("="));
     }
-    if (![...Object.keys(known.fields), "step", "record"].some((name) => name in texts)) return null;
+    if (!Object.keys(texts).length) return null;
     const { run, told } = runOf(texts, known);
+    for (const name of Object.keys(texts).filter((each) => !names.includes(each))) {
+      told.push(`${name.slice(0, 20) || "(empty)"} is no setting; an address has ${names.join(", ")}.`);
+    }
     const { value: step, wrong } = valueOf({ lowest: 0, highest: known.furthest, multiple: 1 }, texts.step ?? "0");
     if (wrong) told.push(`Step ${texts.step.slice(0, 20)}: it must be ${wrong}; it is 0 now.`);
     return { run, told, step: step ?? 0, record: texts.record === "shown" };

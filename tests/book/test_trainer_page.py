@@ -218,6 +218,12 @@ def test_a_bookmark_brings_settings_step_and_record_back(open_page, address):
             "Learning rate %E0%A4%A: it must be a number from 0.00001 to 0.1; it is 0.005 now.",
         ),
         ("step", "-3", "Step -3: it must be a whole number from 0 to 100,000; it is 0 now."),
+        (
+            "fraction",
+            "2",
+            "fraction is no setting; an address has operation, p, train_fraction, outliers, weight_decay, lr,"
+            " d_model, seed, step, record.",
+        ),
     ],
 )
 def test_an_address_that_asks_too_much_gets_the_default_and_is_told_why(
