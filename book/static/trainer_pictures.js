@@ -7,7 +7,7 @@ companion.trainerPictures = (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const INK = "#333333"; // the panels are white in both themes, as the figures are
   const GRID = "#dddddd";
-  const CHART = { height: 190, left: 54, right: 14, top: 10, bottom: 38 };
+  const CHART = { height: 190, left: 54, right: 22, top: 10, bottom: 38 };
   const SIDES = { train: "training", validation: "validation" };
 
   const number = (value) => value.toLocaleString("en");

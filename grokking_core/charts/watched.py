@@ -21,6 +21,8 @@ def watched_curves(
     values: Callable[[Record], pd.Series],
     label: str,
     ax: Axes | None = None,
+    *,
+    keys: str = "best",
 ) -> Axes:
     """A number that was watched against optimizer steps, a colour a group, a line a run.
 
@@ -34,6 +36,10 @@ def watched_curves(
         The number of a run, by step.
     label : str
         Of the axis.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure without it.
+    keys : str
+        Place of the legend, as `legend` of the style has it; "" for none.
     """
     ax, styles = look.axes(ax), look.styles(groups)
     for name, records in groups.items():
@@ -50,7 +56,7 @@ def watched_curves(
     shown = [
         look.key(name, color=styles[name].colour, ls=styles[name].dash) for name in groups if groups[name]
     ]
-    look.legend(ax, shown)
+    look.legend(ax, shown if keys else [], place=keys)
     return look.noted(ax, [record for records in groups.values() for record in records])
 
 
@@ -91,7 +97,7 @@ def leads(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 def operating_curves(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Learners warned against controls alarmed for every threshold of each signal of `measures.alarms`."""
-    ax = look.axes(ax, (5, 5))
+    ax = look.axes(ax, (7, 3.8))
     names = list(dict.fromkeys(table["signal"]))
     for name, style in look.styles(names).items():
         points = measures.operating_points(pd.DataFrame(table[table["signal"] == name]))
@@ -100,5 +106,5 @@ def operating_curves(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="controls with an alarm", ylabel="learners with an alarm in time", xlim=(-0.02, 1.02))
     look.percent(ax.xaxis)
     look.percent(ax.yaxis)
-    look.legend(ax, ax.get_legend_handles_labels()[0], place="lower right")
+    look.legend(ax, ax.get_legend_handles_labels()[0], place="right")
     return look.noted(ax, table)
