@@ -47,7 +47,11 @@
     self.href = image.src;
     image.replaceWith(self);
     self.append(image);
-    const size = () => self.style.setProperty("--legible", `${Math.round(image.naturalWidth / 1.75)}px`);
+    const size = () => {
+      const legible = Math.round(image.naturalWidth / 1.75);
+      self.style.setProperty("--legible", `${legible}px`);
+      self.classList.toggle("wide", legible > 400);
+    };
     if (image.complete) size();
     else image.addEventListener("load", size);
   }
