@@ -49,7 +49,8 @@ def watched_curves(
             ax.plot(series.index, series, style.dash, color=style.colour, lw=1.0, alpha=0.9)
             learned = record.steps_to(measures.GROKKED, "validation")
             if learned is not None:
-                ax.plot([learned], [series.loc[learned]], ls="", **look.marked(style, 5))
+                dot = look.marked(style, 5)
+                ax.plot([learned], [series.loc[learned]], ls="", color=style.colour, **dot)
     ax.set(xlabel="optimizer steps", ylabel=label)
     ax.set_xscale("symlog", linthresh=10)
     ax.set_xlim(left=0)

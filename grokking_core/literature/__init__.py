@@ -12,7 +12,15 @@ from dataclasses import replace
 import pandas as pd
 
 from grokking_core import claims
-from grokking_core.literature import accelerators, data_share, norm_clock, retention, watched
+from grokking_core.literature import (
+    accelerators,
+    capacity,
+    data_share,
+    norm_clock,
+    retention,
+    softmax,
+    watched,
+)
 from grokking_core.literature.rows import ENTERED, Row
 from grokking_core.runs.records import Records
 
@@ -22,6 +30,8 @@ PAGES = (
     accelerators,
     retention,
     watched,
+    softmax,
+    capacity,
 )  #: each has entered its rows, which follow one another as here
 LEDGER: dict[str, Row] = {}  #: by id, F1 and on
 for page in PAGES:

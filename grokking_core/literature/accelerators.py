@@ -33,22 +33,6 @@ def slow_gradients_hasten(accelerators: Records) -> Verdict:
 
 
 @row(
-    "arXiv:2501.04697",
-    "Updates at right angles to the weights (perpGrad) bring grokking sooner than AdamW.",
-    "x+y mod 113, 40 % of the table; MLP of two hidden layers of 200, full batches; perpGrad without decay",
-)
-def right_angles_hasten(accelerators: Records) -> Verdict:
-    """Decided by `sooner` for perpGrad, on a grid with its own setting: no decay.
-
-    Its gradient cannot lengthen the weights, so that a decay only shortens them. agrees: it is. differs: it
-    is not. not reached: no run of it without decay, or none of AdamW, is on record, or no cell of any was
-    learned.
-    """
-    known = [r for r in accelerators if method_of(r.run) == "perpGrad" and r.run.weight_decay == 0]
-    return _judged(accelerators, ["perpGrad"], "" if known else "None of perpGrad without decay. ")
-
-
-@row(
     "arXiv:2504.16041",
     "With Muon networks grok after about two thirds of the epochs of AdamW (remembered, not checked).",
     "not in the material that we could read",
@@ -75,16 +59,16 @@ def best_cells(records: Records, column: str = "validation_sustained") -> pd.Dat
     return measures.best_cells(table, "method", column=column)
 
 
-def _judged(records: Records, methods: list[str], lacking: str = "") -> Verdict:
-    """The verdict on these methods against AdamW; open where something is lacking."""
+def _judged(records: Records, methods: list[str]) -> Verdict:
+    """The verdict on these methods against AdamW."""
     if not records or not {BASELINE, *methods} <= {method_of(record.run) for record in records}:
         return judged("not reached", 0, f"{BASELINE} and {words.listed(methods)} are not all there.", records)
     best = best_cells(records)
     parts = [sooner(best, name) for name in methods]
     text = "; ".join(f"{name} {_told(best.loc[name].to_dict())}" for name in (BASELINE, *methods))
     asked = [record for record in records if method_of(record.run) in {BASELINE, *methods}]
-    kind = kind_of(parts) if sum(best["learned"]) and not lacking else "not reached"
-    return judged(kind, len(asked), f"{lacking}In the best cell: {text}.", records)
+    kind = kind_of(parts) if sum(best["learned"]) else "not reached"
+    return judged(kind, len(asked), f"In the best cell: {text}.", records)
 
 
 def _told(cell: dict) -> str:

@@ -1,5 +1,6 @@
 """Numbers from curves: of one run, of groups of runs, with intervals. No training, no pictures."""
 
+from grokking_core.measures.capacity import by_size, crossing, memorising, onset
 from grokking_core.measures.groups import (
     BEST,
     FIELDS,
@@ -31,6 +32,7 @@ from grokking_core.measures.one_run import (
     suddenness,
     when_fitted,
 )
+from grokking_core.measures.softmax import by_arm, collapse_table
 from grokking_core.measures.steps import (
     ENOUGH,
     ROUNDING,
@@ -82,7 +84,11 @@ __all__ = [
     "alike",
     "best_accuracy",
     "best_cells",
+    "by_arm",
+    "by_size",
     "by_task",
+    "collapse_table",
+    "crossing",
     "first_above",
     "floats",
     "fraction_needed",
@@ -99,7 +105,9 @@ __all__ = [
     "loss_turn",
     "median_steps",
     "medians",
+    "memorising",
     "null_band",
+    "onset",
     "operating_points",
     "pairs",
     "slope_per_point",

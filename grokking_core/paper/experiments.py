@@ -19,8 +19,10 @@ from typing import Any, Unpack, get_args, get_origin, get_type_hints
 from grokking_core.paper import profiles
 from grokking_core.paper.profiles import Parameter, Refused
 from grokking_core.plans import Part, Plan
+from grokking_core.plans.capacity import capacity
 from grokking_core.plans.followups import accelerators, norm_clock, retention
 from grokking_core.plans.grids import Fractions, Rated, Shared, Task, by_fraction, grid
+from grokking_core.plans.softmax import softmax_collapse
 from grokking_core.plans.watched import early_warnings, fourier, topology
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
@@ -328,10 +330,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         rounding,
         early_warnings,
         fourier,
+        softmax_collapse,
         norm_clock,
         topology,
         retention,
         accelerators,
+        capacity,
         film,
         trainer,
     )

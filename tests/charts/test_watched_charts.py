@@ -49,6 +49,7 @@ def test_line_a_run_and_a_dot_where_it_learned():
     line, dot, other = ax.get_lines()
     assert line.get_xydata().tolist() == [[0, 1], [100, 2], [200, 3], [300, 4]]
     assert dot.get_xydata().tolist() == [[200, 3]]
+    assert dot.get_markeredgecolor() == line.get_color()
     assert other.get_ydata().tolist() == [0.0] * 4
     assert [text.get_text() for text in ax.get_legend().texts] == ["some", "none"]
     assert ax.get_ylabel() == "size"

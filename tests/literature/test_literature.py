@@ -15,6 +15,7 @@ from grokking_core.claims import KINDS, Verdict
 from grokking_core.literature import LEDGER
 from grokking_core.paper.experiments import EXPERIMENTS, VARIANTS
 from grokking_core.plans.followups import METHODS
+from grokking_core.plans.softmax import ARMS
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
 
@@ -184,6 +185,44 @@ def loops(*largest, control=True):
     return records(*runs, *[seen("topology", control=True, largest=0.2)] * control)
 
 
+def arms(n=3, **of):
+    """Networks by arm, a keyword an arm, with what they do; see `arm`."""
+    names = {
+        "bare": "nothing", "fp64": "loss in fp64", "zero": "zero-sum gradient", "eps": "epsilon 1e-5",
+        "stable": "StableMax", "perp": "perpGrad", "decay": "decay 1", "strong": "decay 3",
+    }  # fmt: skip
+    return records(*(arm(ARMS[names[key]], n, **told) for key, told in of.items()))
+
+
+def arm(fields, n, *, spikes=0, collapsed=None, learned=None, grown=1.0, cosine=0.0):
+    """Seeds of one arm; `spikes` in so many of them; `collapsed` from a step on, or of each seed."""
+    found, steps = [], STEPS
+    for seed in range(n):
+        run = {"optimizer": "adam", "weight_decay": 0.0, "batch_size": "full"} | fields
+        at = collapsed[seed] if isinstance(collapsed, tuple) else collapsed
+        here = record(300, learned, norms=dict.fromkeys(steps.tolist(), 9.0), seed=seed, **run)
+        share = np.zeros(len(steps)) if at is None else from_on(at, 0.5, 0.0)
+        frame = {"step": steps, "collapse": share, "output_mean_norm": from_on(1000, grown, 1.0)}
+        frame |= {"cosine": cosine, "largest_logit": 20.0, "weight_norm": 9.0}
+        here.watched["softmax_collapse"] = pd.DataFrame(frame)
+        here.watched["spikes"] = pd.DataFrame({"step": steps, "spikes": float(seed < spikes)})
+        found.append(here)
+    return found
+
+
+def grown(*sizes):
+    """Networks by width: when they fit and generalize, and when they memorise; None: never."""
+    found, fields = [], {"operation": "x-y", "p": 31, "train_fraction": 0.7, "architecture": "mlp"}
+    for width, (fitted, learned, memorised) in sizes:
+        run = fields | {"n_layers": 1, "d_model": width}
+        found.append(record(fitted, learned, **run))
+        found.append(record(memorised, None, outliers=Run(**run).n_train, **run))
+    return records(found)
+
+
+TOGETHER, LAGS, SMALL = (500, 500, None), (200, 900, 300), (None, None, None)
+RIGHT, SPIKED, SOME = {"fp64": {}, "zero": {}}, {"spikes": 3}, (300, 300, None)
+INFLATED = {"collapsed": 1000, "grown": 30.0, "cosine": -0.99}
 FALL, DIP, HOLD = {2000: 0.2}, {2000: 0.2, 3000: 1.0}, {2000: 1.0}
 CASES = {
     "share_decides_the_wait": [
@@ -240,12 +279,6 @@ CASES = {
         Case("differs", 18, "Grokfast-EMA 978", lambda: raced(adamw=1000, ema=950, ma=2000)),
         Case("not reached", 18, "in none of 2 cells", lambda: raced(adamw=None, ema=None, ma=None)),
         Case("not reached", 0, "Ours: x+y", lambda: raced(adamw=1000, ema=500)),
-    ],
-    "right_angles_hasten": [
-        Case("agrees", 12, "perpGrad 103", lambda: raced(0, adamw=1000, perp=100)),
-        Case("differs", 12, "in none of 2 cells", lambda: raced(0, adamw=1000, perp=None)),
-        Case("not reached", 12, "None of perpGrad without", lambda: raced(adamw=1000, perp=100)),
-        Case("not reached", 0, "Ours", lambda: raced(perp=100, muon=100)),
     ],
     "muon_hastens": [
         Case("agrees", 12, "decay 1", lambda: raced(adamw=1000, muon=600)),
@@ -323,6 +356,77 @@ CASES = {
         Case("partly", 2, "1 of 2 runs", lambda: loops(0.5, 0.1)),
         Case("differs", 2, "0 of 2 runs", lambda: loops(0.1, 0.1)),
         Case("not reached", 0, "no control", lambda: loops(0.5, 0.5, control=False)),
+    ],
+    "rounding_makes_spikes": [
+        Case("agrees", 9, "in 2 of 3 networks with nothing", lambda: arms(bare={"spikes": 2}, **RIGHT)),
+        Case("partly", 9, "in 1 of 3 networks with nothing", lambda: arms(bare={"spikes": 1}, **RIGHT)),
+        Case("partly", 9, "in 1 of 6", lambda: arms(bare=SPIKED, fp64={"spikes": 1}, zero={})),
+        Case("differs", 9, "in 6 of 6", lambda: arms(bare=SPIKED, fp64=SPIKED, zero=SPIKED)),
+        Case("not reached", 9, "in 0 of 3", lambda: arms(bare={}, **RIGHT)),
+        Case("not reached", 6, "in 3 of 3", lambda: arms(bare=SPIKED, fp64={})),
+        Case("not reached", 3, "in 3 of 3", lambda: arms(zero=SPIKED)),
+    ],
+    "epsilon_stops_spikes": [
+        Case("agrees", 6, "in 0 of 3 with", lambda: arms(bare={"spikes": 2}, eps={}, fp64=SPIKED)),
+        Case("partly", 6, "in 1 of 3", lambda: arms(bare={"spikes": 2}, eps={"spikes": 1})),
+        Case("differs", 6, "in 2 of 3", lambda: arms(bare={"spikes": 2}, eps={"spikes": 2})),
+        Case("not reached", 6, "in 0 of 3", lambda: arms(bare={}, eps={"spikes": 1})),
+        Case("not reached", 3, "in 2 of 3", lambda: arms(bare={"spikes": 2})),
+    ],
+    "rounding_inflates": [
+        Case("agrees", 9, "nothing done (median 30)", lambda: arms(bare=INFLATED, **RIGHT)),
+        Case("partly", 9, "in 3 of 6", lambda: arms(bare=INFLATED, fp64={"grown": 3.0}, zero={})),
+        Case("partly", 9, "in 0 of 3", lambda: arms(bare=INFLATED | {"cosine": -0.5}, **RIGHT)),
+        Case("differs", 9, "in 0 of 3", lambda: arms(bare={"collapsed": 300}, fp64={"grown": 3.0}, zero={})),
+        Case("not reached", 9, "in 0 of 3", lambda: arms(bare={}, **RIGHT)),
+        Case("not reached", 6, "in 3 of 3", lambda: arms(bare=INFLATED, zero={})),
+    ],
+    "stablemax_lets_learn": [
+        Case("agrees", 9, "with the loss in fp64: 3 of 3", lambda: arms(
+            bare=INFLATED, stable={"learned": 1000}, fp64={"learned": 1000})),
+        Case("partly", 6, "Learned with StableMax: 0", lambda: arms(bare=INFLATED, stable={})),
+        Case("partly", 6, "learned: 0 of 3", lambda: arms(bare={}, stable={"learned": 1000})),
+        Case("differs", 6, "learned: 0", lambda: arms(bare=INFLATED | {"learned": 1000}, stable={})),
+        Case("not reached", 3, "learned: 3", lambda: arms(bare=INFLATED)),
+    ],
+    "right_angles_prevent_collapse": [
+        Case("agrees", 6, "(from update 1,000), 0 of 3 with perpGrad.", lambda: arms(bare=INFLATED, perp={})),
+        Case("partly", 6, "2 of 3 with perpGrad", lambda: arms(bare=INFLATED, perp={"collapsed": SOME})),
+        Case("partly", 6, "(from update 2,000)", lambda: arms(bare=INFLATED, perp={"collapsed": 2000})),
+        Case("differs", 6, "3 of 3 with perpGrad", lambda: arms(bare=INFLATED, perp={"collapsed": 1000})),
+        Case("not reached", 6, "0 of 3 with nothing", lambda: arms(bare={}, perp={})),
+        Case("not reached", 3, "0 of 0 with perpGrad", lambda: arms(bare=INFLATED)),
+    ],
+    "right_angles_hasten": [
+        Case("agrees", 9, "hold: 300 with perpGrad", lambda: arms(
+            perp={"learned": 300}, decay={"learned": 1000}, strong={}, eps={"learned": 100})),
+        Case("differs", 9, "best decay, 3", lambda: arms(
+            perp={"learned": 300}, decay={"learned": 1000}, strong={"learned": 300})),
+        Case("differs", 6, "hold: never with", lambda: arms(perp={}, decay={"learned": 1000})),
+        Case("agrees", 6, "never with AdamW.", lambda: arms(perp={"learned": 300}, decay={})),
+        Case("not reached", 6, "hold: never", lambda: arms(perp={}, decay={})),
+        Case("not reached", 0, "not both", lambda: arms(perp={"learned": 300}, eps={"learned": 100})),
+    ],
+    "delay_starts_at_the_crossing": [
+        Case("agrees", 6, "lags from 1,832 on (not at 788)", lambda: grown(
+            (3, SMALL), (4, TOGETHER), (8, LAGS))),
+        Case("partly", 8, "lags from 1,278 on", lambda: grown(
+            (4, TOGETHER), (6, (200, 900, None)), (7, (200, 900, None)), (8, LAGS))),
+        Case("differs", 8, "lags from 788 on", lambda: grown(
+            (3, TOGETHER), (4, (200, 900, None)), (16, (200, 900, None)), (24, LAGS))),
+        Case("not reached", 4, "lags at no size", lambda: grown((4, TOGETHER), (8, (500, 500, 300)))),
+        Case("not reached", 2, "lags from 1,832 on (the smallest)", lambda: grown((8, LAGS))),
+        Case("not reached", 4, "lags from 1,278 on (the smallest)", lambda: grown(
+            (6, (200, 900, None)), (8, LAGS))),
+        Case("differs", 6, "lags from 567 on (the smallest)", lambda: grown(
+            (3, (200, 900, None)), (8, (200, 900, None)), (10, LAGS))),
+    ],
+    "bits_a_parameter": [
+        Case("agrees", 4, "1.82 to 4.23 bits", lambda: grown((4, TOGETHER), (8, LAGS))),
+        Case("partly", 4, "4.23 to 5.88 bits", lambda: grown((3, TOGETHER), (4, LAGS))),
+        Case("differs", 4, "0.25 to 0.39 bits", lambda: grown((24, TOGETHER), (32, LAGS))),
+        Case("not reached", 2, "on (the smallest)", lambda: grown((8, LAGS))),
+        Case("not reached", 2, "at no size", lambda: grown((8, TOGETHER))),
     ],
 }  # fmt: skip
 PARAMETERS = [

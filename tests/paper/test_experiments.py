@@ -33,8 +33,10 @@ def test_laptop_profile_is_the_default(name):
 def test_field_of_every_figures_runs_is_passed_on_to_them():
     """So that a new one is a line in `Task`."""
     for name in EXPERIMENTS.keys() - {"trainer"}:  # whose runs are of a browser's size
-        assert {"p", "n", "d_model", "n_heads"} <= set(experiments.parameters(name))
-        grids = {"fractions": {"minibatch, Adam": [0.5]}, "d_model": 64, "n_heads": 2, "p": 23}
+        width = "widths" if name == "capacity" else "d_model"  # there they are what is asked
+        assert {"p", "n", width, "n_heads"} <= set(experiments.parameters(name))
+        grids: dict = {"d_model": 64, "widths": [64], "n_heads": 2, "p": 23}
+        grids["fractions"] = {"minibatch, Adam": [0.5]}
         grids["fractions"] = {"fig2_operations": {"x+y": [0.5]}, "fig6_outliers": {0: [0.5]}}.get(
             name, grids["fractions"]
         )

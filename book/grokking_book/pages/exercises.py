@@ -8,6 +8,7 @@ for them as well.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from itertools import groupby
@@ -22,6 +23,7 @@ from grokking_core.measures import Side
 from grokking_core.paper import experiments
 from grokking_core.paper.evidence import LEARNED
 from grokking_core.plans import Part, Plan
+from grokking_core.plans.capacity import n_parameters
 from grokking_core.records.store import Store
 from grokking_core.runs import words
 from grokking_core.runs.record import Record
@@ -31,6 +33,7 @@ from grokking_core.runs.words import percent
 from grokking_core.weights import sharpness, structure
 
 PROFILE = "laptop"
+CURVES: dict[str, Any] = {"keep": (), "watch": (), "watch_every": None}  #: nothing but the curve is asked for
 
 
 class Finding(NamedTuple):
@@ -158,7 +161,7 @@ def when_learned(plan: Plan, store: Store, threshold: float) -> Finding:
     They count until they have learned, so that a run which another figure followed no further is enough.
     """
     part = plan.parts[0]
-    records = read([replace(part, stop_at=min(part.stop_at or 1.0, threshold), keep=())], store)
+    records = read([replace(part, stop_at=min(part.stop_at or 1.0, threshold), **CURVES)], store)
     groups = groupby(records, key=lambda record: setting(record.run))
     lead = f"Updates until {percent(threshold)} of the training and of the validation set are right, medians"
     lines = [_when_learned(name, list(group), threshold) for name, group in groups]
@@ -197,7 +200,7 @@ def _best(group: Sequence[Record], side: Side) -> str:
 
 def at_the_end(plan: Plan, store: Store, threshold: float) -> Finding:
     """How much of the table is right after the last update, a line a run."""
-    records = read([replace(part, keep=()) for part in plan.parts], store)
+    records = read([replace(part, **CURVES) for part in plan.parts], store)
     lines = []
     for record in records:
         right = {name: f"{100 * share:.2f} %" for name, share in record.curve.iloc[-1].items()}
@@ -243,13 +246,30 @@ def sharpness_of_each(plan: Plan, store: Store, threshold: float) -> Finding:
     return Finding("At the end of each run", lines, records.missing)
 
 
+def memorised(plan: Plan, store: Store, threshold: float) -> Finding:
+    """When networks of many widths generalize, and when they learn random answers, a line a width."""
+    records = read(plan.parts, store)
+    rows = measures.by_size(records, n_parameters).to_dict("records")
+    told = {name: [_or_never(row[name]) for row in rows] for name in ("generalized", "memorised")}
+    lines = [
+        f"width {row['width']:.0f}, {row['size']:,.0f} parameters: the rule {rule}, random answers {random}"
+        for row, rule, random in zip(rows, told["generalized"], told["memorised"], strict=True)
+    ]
+    return Finding("Updates until 99 % are right, medians over the seeds", lines, records.missing)
+
+
+def _or_never(steps: float) -> str:
+    """Updates in words; NaN where nothing is on record."""
+    return f"{steps:,.0f}" if steps < math.inf else "not on record" if math.isnan(steps) else "never"
+
+
 # -------------------------------------------------------------------------------------------------
 # The exercises
 
 FILE = Path(__file__).parents[2] / "exercises.yml"
 ANSWERS = {
     answer.__name__: answer
-    for answer in (when_learned, at_the_end, number_lines, correlation, sharpness_of_each)
+    for answer in (when_learned, at_the_end, number_lines, correlation, sharpness_of_each, memorised)
 }
 
 

@@ -37,9 +37,9 @@ ACCURACIES = ("train_accuracy", "validation_accuracy")
 LOSSES = ("train_loss", "validation_loss")
 
 OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "muon": "Muon"}
-LATER = (  #: fields of a run that papers after the first have added to training
-    "loss", "loss_precision", "temperature", "gradient", "slow_gradient", "init", "init_scale", "norm_hold",
-    "decay_from", "decay_to",
+LATER = (  #: fields of a run that papers after the first have changed or added to training
+    "eps", "loss", "loss_precision", "temperature", "gradient", "slow_gradient", "init", "init_scale",
+    "norm_hold", "decay_from", "decay_to",
 )  # fmt: skip
 
 
@@ -62,7 +62,8 @@ def optimizer_of(run: Run) -> str:
         named = variant_of(plain)
     except ValueError:
         rate = f", lr {run.lr:g}" if run.lr != Run.lr else ""
-        named = f"{OPTIMIZERS[run.optimizer]}{rate}, decay {run.weight_decay:g}"
+        batch = ", full batch" if run.batch_size == "full" else ""
+        named = f"{OPTIMIZERS[run.optimizer]}{rate}, decay {run.weight_decay:g}{batch}"
     return ", ".join([named, *(f"{name} {value}" for name, value in later.items())])
 
 
