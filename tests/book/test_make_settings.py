@@ -137,6 +137,14 @@ def test_kernel_draws_without_the_settings_of_the_folder_it_works_in(tmp_path):
         assert told.split() == [size, str(tmp_path)]
 
 
+def test_kernel_draws_into_the_notebook(tmp_path):
+    settings.make_jupyter(Places(tmp_path))
+    code = settings.KERNEL.partition("from ipykernel")[0] + "print(matplotlib.get_backend())"
+    env = settings.environment(Places(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in ("inline", "module://matplotlib_inline.backend_inline")
+
+
 def test_records_that_pages_are_made_from_are_told_apart(tmp_path):
     places = Places(tmp_path)
     none = settings.records_of(places, {})

@@ -26,9 +26,10 @@ YES, NO = {"1", "yes", "true", "on"}, {"", "0", "no", "false", "off"}
 MINE = re.compile(r"(PYTHON|JUPYTER|IPYTHON|MPL|MATPLOTLIB|PAPERMILL|COVERAGE_PROCESS|TEXINPUTS)")
 OURS = ("GROKKING_PROFILE", "GROKKING_NOTEBOOK", "GROKKING_TRAINED_SINCE", "GROKKING_FRESH")
 # A kernel without the settings of this machine's IPython, nor of a matplotlibrc beside the notebook, which no
-# variable keeps it from.
+# variable keeps it from. Where it draws is said before matplotlib is there, as ipykernel says it later.
 KERNEL = """
 import os
+os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 beside = os.getcwd()
 os.chdir(os.environ["MPLCONFIGDIR"])
 import matplotlib
