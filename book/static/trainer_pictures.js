@@ -215,7 +215,7 @@ companion.trainerPictures = (() => {
           const group = drawn(content, "g");
           drawn(group, "line", { y1: top, y2: height - bottom, stroke: colour, "stroke-dasharray": "2 3" });
           drawn(group, "circle", { cy: up(value), r: 4, fill: colour, stroke: "#ffffff" });
-          label(group, anchor === "start" ? 6 : -6, up(0.25), anchor, number(step));
+          label(group, anchor === "start" ? 6 : -6, up(anchor === "start" ? 0.3 : 0.15), anchor, number(step));
           return group;
         });
         write(mark.lastChild, number(step));

@@ -238,6 +238,9 @@ def test_whole_book_on_one_page_is_drawn_and_asks_no_other_server(tab, address):
     formulas = tab.locator(".math")
     assert formulas.count() == tab.locator(".math:has(mjx-container)").count() > 30
     assert tab.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
+    for size in (DESK, PHONE):
+        tab.set_viewport_size(size)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= size["width"]
 
 
 @pytest.mark.parametrize("words", ["weight decay", "grokking", "dropout"])
