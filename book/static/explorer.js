@@ -13,14 +13,19 @@
     loss: { title: "Loss", options: { log: "logarithmic", linear: "linear" } },
     curves: { title: "Curves", options: { both: "training and validation", ...SIDES } },
     colour: { title: "Colour by", options: { side: "training and validation" } },
+    diagnostic: { title: "Beside accuracy", options: { none: "nothing" } },
   };
+  const DIAGNOSTIC_COLOUR = "#009E73"; // where training and validation have the others
   const MARKS = { train: "■", validation: "●" }; // the symbols in words
 
   // The settings; colours go by any facet in which runs differ.
   function settingsOf(data) {
     const titles = differing(data).map(([key, facet]) => [key, facet.title.toLowerCase()]);
     const options = { ...SETTINGS.colour.options, ...Object.fromEntries(titles) };
-    return { ...SETTINGS, colour: { ...SETTINGS.colour, options } };
+    const seen = Object.entries(data.curves.diagnostics).map(([name, { title }]) => [name, title]);
+    const diagnostics = { ...SETTINGS.diagnostic.options, ...Object.fromEntries(seen) };
+    const diagnostic = { ...SETTINGS.diagnostic, options: diagnostics };
+    return { ...SETTINGS, colour: { ...SETTINGS.colour, options }, diagnostic };
   }
 
   // The facets in which runs differ, [key, facet] each.
@@ -59,6 +64,7 @@
         run[`${side}_loss`] = part(`${side}_loss`, loss);
         run[side] = runs[side][i];
       }
+      for (const name of Object.keys(curves.diagnostics)) run[name] = part(name, loss);
       for (const key of Object.keys(facets)) run.facets[key] = facets[key].values[runs[key][i]];
       start = end;
       return { ...run, diverged: runs.diverged[i], page: runs.page[i] };
@@ -290,17 +296,41 @@
     ];
   }
 
-  function layoutOf(plot, { x, loss }, threshold) {
+  // What a probe saw of the runs of a group, on the axis at the right: one dashed line, without milestones.
+  function diagnosticTrace({ colour, runs }, name, data) {
+    const { title } = data.curves.diagnostics[name];
+    const line = { x: [], y: [], text: [] };
+    for (const run of runs) {
+      const seen = run.step.map((_, i) => i).filter((i) => run[name][i] !== null);
+      line.x.push(...seen.map((i) => run.step[i]), null);
+      line.y.push(...seen.map((i) => run[name][i]), null);
+      line.text.push(...seen.map(() => nameOf(run, data)), "");
+    }
+    const hovertemplate = `%{text}<br>step %{x:,}, ${title} %{y:.3g}<extra></extra>`;
+    const style = { color: legible(colour), width: 1.6, dash: "dash" };
+    return { ...line, type: "scatter", mode: "lines", yaxis: "y3", hovertemplate, line: style, name: title };
+  }
+
+  function diagnosticTraces(groups, { colour, diagnostic }, data) {
+    if (diagnostic === "none" || !groups.length) return [];
+    const last = groups.at(-1).side;
+    const of = colour === "side" ? [{ ...groups[0], colour: DIAGNOSTIC_COLOUR }] : groups.filter((g) => g.side === last);
+    return of.map((group) => diagnosticTrace(group, diagnostic, data));
+  }
+
+  function layoutOf(plot, { x, loss, diagnostic }, { threshold, diagnostics }) {
     const percent = 100 * threshold;
     const text = companion.color("--pst-color-text-base");
     const border = companion.color("--pst-color-border");
     const ground = companion.color("--pst-color-background");
     const axis = { color: text, gridcolor: border, zeroline: false, automargin: true, exponentformat: "power" };
     const scale = (type) => (type === "log" ? { type, dtick: 1 } : { type });
+    const seen = diagnostics[diagnostic];
+    const right = { overlaying: "y", side: "right", showgrid: false, title: { text: seen?.title } };
     const guide = { type: "line", xref: "paper", x0: 0, x1: 1, y0: percent, y1: percent };
     return {
       height: 620,
-      margin: { l: 60, r: 10, t: 10, b: 45 },
+      margin: { l: 60, r: seen ? 60 : 10, t: 10, b: 45 },
       paper_bgcolor: ground,
       plot_bgcolor: ground,
       font: { color: text, family: getComputedStyle(plot).fontFamily, size: 13 },
@@ -308,10 +338,11 @@
       hovermode: "closest",
       hoverlabel: { bgcolor: ground, bordercolor: text, font: { color: text }, align: "left" },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
-      uirevision: `${x} ${loss}`, // what was enlarged stays so while the axes are the same
+      uirevision: `${x} ${loss} ${diagnostic}`, // what was enlarged stays so while the axes are the same
       xaxis: { ...axis, ...scale(x), anchor: "y2", title: { text: "optimizer steps" } },
       yaxis: { ...axis, domain: [0.53, 1], range: [-3, 103], ticksuffix: " %", title: { text: "accuracy" } },
       yaxis2: { ...axis, ...scale(loss), domain: [0, 0.47], title: { text: "loss (nats)" } },
+      ...(seen && { yaxis3: { ...axis, ...scale(seen.log ? "log" : "linear"), ...right } }),
       shapes: [{ ...guide, line: { color: text, width: 1, dash: "dash" } }],
     };
   }
@@ -321,9 +352,10 @@
     const dotted = state.settings.colour !== "side";
     const plot = form.querySelector(".explorer-plot");
     const lines = ["accuracy", "loss"].flatMap((q) => groups.flatMap((group) => traces(group, q, data, dotted)));
+    lines.push(...diagnosticTraces(groups, state.settings, data));
     plot.setAttribute("aria-label", `Accuracy and loss of ${drawn.length} runs, by optimizer steps.`);
     const options = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
-    Plotly.react(plot, lines, layoutOf(plot, state.settings, data.curves.threshold), options);
+    Plotly.react(plot, lines, layoutOf(plot, state.settings, data.curves), options);
     const entry = ({ label, colour }) => {
       const swatch = made("span", { class: "explorer-swatch", style: `background: ${legible(colour)}` });
       return made("li", {}, swatch, label);
@@ -332,7 +364,11 @@
     const kinds = dotted && state.settings.curves === "both" ? "training dotted, validation solid" : "";
     const first = groups.map(({ side }) => `${MARKS[side]} in ${SIDES[side]}`);
     const marks = `first at ${100 * data.curves.threshold} %: ${[...new Set(first)].join(", ")}`;
-    const words = [kinds, marks].filter(Boolean).map((text) => made("li", {}, text));
+    const beside = data.curves.diagnostics[state.settings.diagnostic];
+    const unseen = drawn.filter((run) => beside && run[state.settings.diagnostic].every((v) => v === null)).length;
+    const dashed = beside ? `${beside.title} dashed, axis at the right` : "";
+    const lack = unseen ? `not watched in ${unseen} of ${drawn.length} runs` : "";
+    const words = [kinds, marks, dashed, lack].filter(Boolean).map((text) => made("li", {}, text));
     form.querySelector(".explorer-legend").replaceChildren(...[...once.values()].map(entry), ...words);
   }
 
@@ -371,8 +407,9 @@
   // To take away
 
   // The curves of the runs drawn, a row an evaluation, with what the runs differ in; as they are packed, rounded.
-  function csvOf(drawn, data) {
+  function csvOf(drawn, data, { diagnostic }) {
     const columns = ["train_accuracy", "validation_accuracy", "train_loss", "validation_loss"];
+    if (Object.hasOwn(data.curves.diagnostics, diagnostic)) columns.push(diagnostic);
     const quoted = (value) => (/[",\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
     const facets = Object.keys(data.facets);
     const rows = drawn.flatMap((run) => run.step.map((step, i) => [
@@ -430,7 +467,7 @@
       copy.textContent = copied ? "copied" : "the link is in the address bar";
       setTimeout(() => (copy.textContent = "copy link"), 3000);
     });
-    form.elements.csv.addEventListener("click", () => save("curves.csv", csvOf(drawnNow(), data), "text/csv"));
+    form.elements.csv.addEventListener("click", () => save("curves.csv", csvOf(drawnNow(), data, state.settings), "text/csv"));
     form.elements.svg.addEventListener("click", () => {
       const plot = form.querySelector(".explorer-plot");
       Plotly.downloadImage(plot, { format: "svg", filename: "curves", width: plot.clientWidth, height: 620 });

@@ -3,6 +3,7 @@
 import base64
 import shutil
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from grokking_core.paper import experiments, profiles
 from grokking_core.paper.experiments import EXPERIMENTS
 from grokking_core.plans import Plan
 from grokking_core.plots import style as look
+from grokking_core.probes import PROBES
 from grokking_core.runs.keys import key_of
 from grokking_core.runs.record import COLUMNS, Record
 from grokking_core.runs.records import Records
@@ -45,6 +47,9 @@ def read_back(curves):
     for name in explorer.LOSSES:
         loss = explorer.LOWEST * 10 ** ((columns[name] - 1.0) / explorer.PER_DECADE)
         frame[name] = np.where(columns[name] == 0, np.nan, loss)
+    for name in curves["diagnostics"]:
+        seen = explorer.LOWEST * 10 ** ((columns[name] - 1.0) / explorer.PER_DECADE)
+        frame[name] = np.where(columns[name] == 0, np.nan, seen)
     ends = np.cumsum(curves["points"])
     parts = [frame[end - n : end] for n, end in zip(curves["points"], ends, strict=True)]
     return [part.reset_index(drop=True) for part in parts]
@@ -129,6 +134,49 @@ def test_page_of_1800_long_runs_stays_below_a_megabyte():
     assert sum(len(record.curve) for record in records) > 300_000
     page = explorer.widget({"fig2_operations": records})._repr_mimebundle_()["text/html"]
     assert 500_000 < len(page) < 1_000_000
+
+
+# What was watched
+
+
+def with_watched(run, probe, **columns):
+    """A record with what a probe saw: at every evaluation, and between."""
+    record = recorded(run)
+    steps = sorted({*record.curve["step"], 37, 333})
+    frame = pd.DataFrame({"step": steps} | {name: of(np.array(steps)) for name, of in columns.items()})
+    return replace(record, watched={probe: frame})
+
+
+def ildr_of(run):
+    others = dict.fromkeys(("entropy", "gradient_norm"), np.ones_like)
+    return with_watched(run, "early_warnings", ildr=lambda s: 1.0 + s, **others)
+
+
+def test_diagnostics_are_what_the_probes_saw_at_the_evaluations():
+    watched, bare = ildr_of(Run(operation="x/y")), recorded(Run(operation="x+y"))
+    curves = explorer.curves([watched, bare])
+    assert [*curves["diagnostics"]] == ["ildr", "entropy", "gradient"]
+    assert curves["diagnostics"]["ildr"] == {"title": "ILDR", "log": True}
+    found, without = read_back(curves)
+    assert found["ildr"].tolist() == pytest.approx((1 + found["step"]).tolist(), rel=0.012)
+    assert without["ildr"].isna().all()
+
+
+def test_run_has_what_any_figure_watched_of_it():
+    run = Run(operation="x/y")
+    loops = with_watched(run, "topology", largest=lambda s: 0.1 * s)
+    ((record, name),) = explorer.distinct({"early_warnings": [ildr_of(run)], "topology": [loops]}).values()
+    assert (set(record.watched), name) == ({"early_warnings", "topology"}, "early_warnings")
+    assert {"ildr", "loop"} <= explorer.curves([record])["diagnostics"].keys()
+
+
+def test_every_diagnostic_is_a_number_that_its_probe_sees():
+    run = Run(operation="x+y", p=31)
+    for name, diagnostic in explorer.DIAGNOSTICS.items():
+        columns = PROBES[diagnostic.probe].columns(run)
+        record = with_watched(run, diagnostic.probe, **dict.fromkeys(columns, np.ones_like))
+        (found,) = read_back(explorer.curves([record]))
+        assert found[name].notna().all(), name
 
 
 # The choices
@@ -308,7 +356,7 @@ def test_choice_narrows_the_runs_and_goes_into_the_address(opened):
     there = chosen(page)
     assert there[1] == 1
     assert "operation=x/y&fraction=0.4&" in page.url
-    assert page.url.endswith("&seed=1&x=linear&loss=log&curves=both&colour=side")
+    assert page.url.endswith("&seed=1&x=linear&loss=log&curves=both&colour=side&diagnostic=none")
     page.reload()
     page.wait_for_selector("[data-ready=yes]")
     assert chosen(page) == there
@@ -368,6 +416,35 @@ def test_picture_on_the_screen_can_be_taken_away_as_svg(opened):
     text = taken.value.path().read_text(encoding="utf-8")
     assert text.startswith("<svg")
     assert "optimizer steps" in text
+
+
+BESIDE = """plot => plot.data.filter(line => line.yaxis === "y3").map(({x, y}) => [x, y])"""
+
+
+def test_diagnostic_is_a_second_curve_on_an_axis_of_its_own(opened):
+    watched = ildr_of(Run(operation="x/y"))
+    page = opened(watched, recorded(Run(operation="x+y")), at="#x=log")
+    plot = page.locator(".explorer-plot")
+    assert plot.evaluate(BESIDE) == []
+    page.locator("[name=diagnostic]").select_option("ildr")
+    ((x, y),) = plot.evaluate(BESIDE)
+    (found,) = read_back(explorer.curves([watched]))
+    assert [step for step in x if step is not None] == found["step"].tolist()
+    assert [value for value in y if value is not None] == pytest.approx(found["ildr"].tolist())
+    layout = plot.evaluate("({ layout: { yaxis3 } }) => [yaxis3.side, yaxis3.type, yaxis3.title.text]")
+    assert layout == ["right", "log", "ILDR"]
+    legend = page.locator(".explorer-legend").inner_text()
+    assert "ILDR dashed, axis at the right" in legend
+    assert "not watched in 1 of 2 runs" in legend
+    assert page.url.endswith("&diagnostic=ildr")
+    page.reload()
+    page.wait_for_selector("[data-ready=yes]")
+    assert page.locator("[name=diagnostic]").input_value() == "ildr"
+    assert len(plot.evaluate(BESIDE)) == 1
+    with page.expect_download() as taken:
+        page.click("button[name=csv]")
+    table = pd.read_csv(taken.value.path()).query("operation == 'x/y'")
+    assert table["ildr"].tolist() == pytest.approx(found["ildr"].tolist(), rel=1e-3)
 
 
 def test_page_without_records_says_so(opened):

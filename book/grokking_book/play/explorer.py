@@ -3,8 +3,9 @@
 `book/static/explorer.js` draws it. A record is packed as follows. Its evaluations lie on the grid that all
 runs share, so that its steps are whole numbers. Accuracies are kept in units of 0.1 %, rounded down: 99 % and
 100 % are shown only where they were reached. Losses are kept as logarithms, to within 1.2 %. First steps at
-99 % are computed here, from the record itself, and are exact. If all this is still too long, evaluations are
-left out, but never the first, the last, or one that a milestone stands on.
+99 % are computed here, from the record itself, and are exact. What probes saw at these evaluations is kept
+as losses are. If all this is still too long, evaluations are left out, but never the first, the last, or one
+that a milestone stands on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from grokking_book.play.widget import Widget
-from grokking_core import data
+from grokking_core import data, measures
 from grokking_core.paper.experiments import variant_of
 from grokking_core.plots import style as look
 from grokking_core.runs.keys import key_of
@@ -35,6 +36,36 @@ LOWEST, PER_DECADE = 1e-9, 100  #: losses: what is lower counts as this; codes o
 LIMIT = 800_000  #: characters of all curves: the page stays below a megabyte
 ACCURACIES = ("train_accuracy", "validation_accuracy")
 LOSSES = ("train_loss", "validation_loss")
+
+
+class Diagnostic(NamedTuple):
+    """A number that a probe saw, as the page offers it."""
+
+    probe: str  #: a name in PROBES
+    column: str  #: of what it saw; KEYS: the share of a run's last keys
+    title: str
+    log: bool = False  #: whether its axis is logarithmic
+
+    def of(self, record: Record) -> Any:
+        """Its values by step; none where the probe did not look."""
+        if self.probe not in record.watched:
+            return pd.Series(dtype=float)
+        frame = record.watched[self.probe].set_index("step")
+        return measures.key_share(record) if self.column == KEYS else frame[self.column]
+
+
+KEYS = "keys"
+DIAGNOSTICS = {  #: by the name in the page's address
+    "ildr": Diagnostic("early_warnings", "ildr", "ILDR", log=True),
+    "entropy": Diagnostic("early_warnings", "entropy", "entropy of the features"),
+    "gradient": Diagnostic("early_warnings", "gradient_norm", "mean gradient norm", log=True),
+    "keys": Diagnostic("fourier", KEYS, "share of the keys in the logits"),
+    "loop": Diagnostic("topology", "largest", "longest life of a loop"),
+    "collapse": Diagnostic("softmax_collapse", "collapse", "collapsed share"),
+    "mean_row": Diagnostic("softmax_collapse", "output_mean_norm", "norm of the mean output row", log=True),
+    "logit": Diagnostic("softmax_collapse", "largest_logit", "largest logit", log=True),
+    "spike": Diagnostic("spikes", "largest_loss", "largest training loss", log=True),
+}
 
 OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "muon": "Muon"}
 LATER = (  #: fields of a run that papers after the first have changed or added to training
@@ -119,6 +150,8 @@ FACETS = {
 def distinct(found: Mapping[str, Sequence[Record]]) -> dict[str, tuple[Record, str]]:
     """Each run once, by its key: the record that follows it farthest, the first experiment that asked for it.
 
+    The record has what was watched of the run for any of them.
+
     Parameters
     ----------
     found : mapping from str to sequence of Record
@@ -128,7 +161,10 @@ def distinct(found: Mapping[str, Sequence[Record]]) -> dict[str, tuple[Record, s
     for name, records in found.items():
         for record in records:
             past, first = kept.get(key_of(record.run), (record, name))
-            kept[key_of(record.run)] = (max(past, record, key=attrgetter("last_step")), first)
+            longest, watched = max(past, record, key=attrgetter("last_step")), past.watched | record.watched
+            if watched.keys() > longest.watched.keys():
+                longest = replace(longest, watched=watched | longest.watched)
+            kept[key_of(record.run)] = longest, first
     return kept
 
 
@@ -138,12 +174,28 @@ def codes(curve: pd.DataFrame) -> dict[str, np.ndarray]:
     An accuracy a has the code floor(1000 a), a loss L the code 1 + round(100 log10(L / 1e-9)).
     """
     found = {name: np.floor(PER_UNIT * curve[name].to_numpy() + 1e-9) for name in ACCURACIES}
-    for name in LOSSES:
-        loss = curve[name].to_numpy(float)
-        known = np.clip(np.nan_to_num(loss, nan=1, posinf=1), LOWEST, 1e300)
-        logarithm = np.log10(known / LOWEST)
-        found[name] = np.where(np.isfinite(loss), 1 + np.round(PER_DECADE * logarithm), 0)
+    found |= {name: _logarithms(curve[name].to_numpy(float)) for name in LOSSES}
     return {name: values.astype(np.uint16) for name, values in found.items()}
+
+
+def diagnostic_codes(record: Record) -> dict[str, np.ndarray]:
+    """Codes, as of a loss, for what probes saw at the evaluations of the curve; 0 where they did not look.
+
+    Returns
+    -------
+    dict
+        By name of `DIAGNOSTICS`, uint16, shape (evaluations,).
+    """
+    found = {}
+    for name, diagnostic in DIAGNOSTICS.items():
+        values = diagnostic.of(record).reindex(record.curve["step"]).to_numpy(float)
+        found[name] = _logarithms(values).astype(np.uint16)
+    return found
+
+
+def _logarithms(values: np.ndarray) -> np.ndarray:
+    known = np.clip(np.nan_to_num(values, nan=1, posinf=1, neginf=1), LOWEST, 1e300)
+    return np.where(np.isfinite(values), 1 + np.round(PER_DECADE * np.log10(known / LOWEST)), 0)
 
 
 def milestones(record: Record) -> tuple[int | None, int | None]:
@@ -175,22 +227,29 @@ def curves(records: Sequence[Record], limit: int = LIMIT) -> dict[str, Any]:
     -------
     dict
         grid: steps that occur, in order; points: evaluations of each run; every: one evaluation in so many
-        was kept; packed: by name, `row` (places in the grid) and the `codes` of `ACCURACIES` and `LOSSES`.
+        was kept; packed: by name, `row` (places in the grid), the `codes` of `ACCURACIES` and `LOSSES`, and
+        the `diagnostic_codes` of what any run has; diagnostics: title and axis of each of these, by name.
     """
     grid = sorted({step for record in records for step in record.curve["step"].tolist()})
-    coded = [codes(r.curve) | {"row": np.searchsorted(grid, r.curve["step"])} for r in records]
+    coded = [codes(r.curve) | diagnostic_codes(r) for r in records]
+    for one, record in zip(coded, records, strict=True):
+        one["row"] = np.searchsorted(grid, record.curve["step"])
+    seen = [name for name in DIAGNOSTICS if any(one[name].any() for one in coded)]
     always = [never_thinned(record) for record in records]
     every = 0
     while True:
         every += 1
         rows = [np.flatnonzero(kept | (np.arange(len(kept)) % every == 0)) for kept in always]
         texts = {}
-        for name in ("row", *ACCURACIES, *LOSSES):
+        for name in ("row", *ACCURACIES, *LOSSES, *seen):
             of_runs = [one[name][kept] for one, kept in zip(coded, rows, strict=True)]
             texts[name] = packed(np.concatenate([np.zeros(0, np.uint16), *of_runs]))
         fewest = all(len(kept) <= 4 for kept in rows)  # ends and milestones: no more can be left out
         if fewest or sum(map(len, texts.values())) <= limit:
-            return {"grid": grid, "points": [len(kept) for kept in rows], "every": every, "packed": texts}
+            diagnostics = {name: DIAGNOSTICS[name] for name in seen}
+            diagnostics = {name: {"title": of.title, "log": of.log} for name, of in diagnostics.items()}
+            told = {"grid": grid, "points": [len(kept) for kept in rows], "every": every}
+            return told | {"packed": texts, "diagnostics": diagnostics}
 
 
 # -------------------------------------------------------------------------------------------------
