@@ -44,3 +44,11 @@ def test_page_without_a_run_in_the_middle_cell_predicts_nothing(run_notebook, mo
     names = run_notebook("norm_clock", lambda run: made_up(run) if run.lr != 1e-3 else None)
     verdicts = {literature.LEDGER[id].decide.__name__: found for id, found in names["told"].items()}
     assert verdicts["norm_predicts_the_delay"].kind == "not reached"
+
+
+def test_other_pages_runs_decay_to_the_origin(run_notebook, monkeypatch):
+    monkeypatch.setattr(Plan, "read", lambda plan: Records(map(made_up, plan.runs), asked=[]))
+    names = run_notebook("norm_clock", made_up)
+    assert {record.run.decay_toward for record in names["others"]} == {"origin"}
+    asked = experiments.plan("fig2_optimizers").runs
+    assert {run.decay_toward for run in asked} == {"origin", "init"}
