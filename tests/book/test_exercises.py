@@ -12,6 +12,7 @@ from grokking_book.pages import exercises
 from grokking_book.pages.exercises import EXERCISES, Finding, laptop_plan, read, setting
 from grokking_core import measures
 from grokking_core.paper import experiments
+from grokking_core.plans.watched import is_control
 from grokking_core.records.store import Store
 from grokking_core.runs.record import COLUMNS, Record
 from grokking_core.runs.run import Run
@@ -289,6 +290,33 @@ def test_block_says_where_nothing_is_on_record_and_what_that_takes():
 
 def test_block_says_where_nothing_is_trained(shipped):
     assert "trains none." in exercises.block("beyond_transformers", shipped)
+
+
+def test_answers_of_watched_runs_are_those_of_their_pages(shipped):
+    as_it_is = {name: laptop_plan(name) for name in ("early_warnings", "fourier", "topology")}
+    found = {name: plan.read(shipped) for name, plan in as_it_is.items()}
+    told = exercises.warned(as_it_is["early_warnings"], shipped, 0.99)
+    judged = measures.judged(measures.alarms(found["early_warnings"], is_control))
+    assert [line.partition(":")[0] for line in told.lines] == [*judged.index]
+    ildr = judged.iloc[0]
+    assert f"{ildr['warned']:.0f} of {ildr['learners']:.0f} learners in time" in told.lines[0]
+    keys = exercises.keys_of_each(as_it_is["fourier"], shipped, 0.99)
+    assert len(keys.lines) == len(found["fourier"])
+    assert f"keys {', '.join(map(str, measures.keys(found['fourier'][0])))};" in keys.lines[0]
+    loops = exercises.loops_of_each(as_it_is["topology"], shipped, 0.99)
+    learned = [record.steps_to(0.95, "validation") for record in found["topology"]]
+    assert [
+        f"95 % in validation from {step:,} on;" in line
+        for step, line in zip(filter(None, learned), loops.lines, strict=True)
+    ] == [True] * len(loops.lines)
+
+
+@pytest.mark.parametrize("answer", ["warned", "keys_of_each", "loops_of_each", "memorised"])
+def test_answers_of_watched_runs_say_what_is_missing(answer):
+    name = {"warned": "early_warnings", "keys_of_each": "fourier", "loops_of_each": "topology"}
+    plan = laptop_plan(name.get(answer, "capacity"))
+    told = exercises.ANSWERS[answer](plan, MadeUp({}), 0.99)
+    assert (told.lines, told.missing) == ([], list(plan.runs))
 
 
 def test_answers_with_one_lead_stand_under_it_once():

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import pandas as pd
 import yaml
 
 from grokking_core import data, measures
@@ -24,6 +25,7 @@ from grokking_core.paper import experiments
 from grokking_core.paper.evidence import LEARNED
 from grokking_core.plans import Part, Plan
 from grokking_core.plans.capacity import n_parameters
+from grokking_core.plans.watched import is_control
 from grokking_core.records.store import Store
 from grokking_core.runs import words
 from grokking_core.runs.record import Record
@@ -246,6 +248,49 @@ def sharpness_of_each(plan: Plan, store: Store, threshold: float) -> Finding:
     return Finding("At the end of each run", lines, records.missing)
 
 
+def warned(plan: Plan, store: Store, threshold: float) -> Finding:
+    """Whom each signal warns of, how long before, and how often for nothing: a line a signal."""
+    records = read(plan.parts, store)
+    found = measures.judged(measures.alarms(records, is_control)).to_dict("index")
+    lines = [
+        f"{name}: {row['warned']} of {row['learners']} learners in time"
+        + f", median lead {row['lead']:,.0f}" * (row["lead"] == row["lead"])
+        + f"; {row['false_alarms']} of {row['controls']} controls"
+        for name, row in found.items()
+    ]
+    return Finding("Signals, the learners that they warned of, and false alarms", lines, records.missing)
+
+
+def keys_of_each(plan: Plan, store: Store, threshold: float) -> Finding:
+    """The keys of each network, and when they had a quarter of its logits: a line a run."""
+    records = read(plan.parts, store)
+    rows = measures.frequency_table(records).to_dict("records") if records else []
+    lines = [
+        f"{row['task']}, seed {row['seed']}: keys {row['keys'] or 'none'}; a quarter of the logits"
+        f" {_at(row['share 0.25'])}, 95 % in validation {_at(row['T95'])}"
+        for row in rows
+    ]
+    return Finding("The frequencies with more than 2 % of the logits at the end", lines, records.missing)
+
+
+def loops_of_each(plan: Plan, store: Store, threshold: float) -> Finding:
+    """When each network that learned leaves the band of the controls, a line a run."""
+    records = read(plan.parts, store)
+    table: Any = measures.loop_table(records, is_control) if records else pd.DataFrame({"T95": []})
+    lines = [
+        f"{row['task']}, seed {row['seed']}: outside the band {_at(row['leaves the band'])}, 95 % in"
+        f" validation {_at(row['T95'])}; longest life of a loop {row['at T_fit']:.2f} at fitting,"
+        f" {row['at the end']:.2f} at the end"
+        for row in table[table["T95"].notna()].to_dict("records")
+    ]
+    return Finding("Networks that learned, and the band of those that did not", lines, records.missing)
+
+
+def _at(step: Any) -> str:
+    """An update in words; NA where there is none."""
+    return "never" if pd.isna(step) else f"from {step:,} on"
+
+
 def memorised(plan: Plan, store: Store, threshold: float) -> Finding:
     """When networks of many widths generalize, and when they learn random answers, a line a width."""
     records = read(plan.parts, store)
@@ -269,8 +314,11 @@ def _or_never(steps: float) -> str:
 FILE = Path(__file__).parents[2] / "exercises.yml"
 ANSWERS = {
     answer.__name__: answer
-    for answer in (when_learned, at_the_end, number_lines, correlation, sharpness_of_each, memorised)
-}
+    for answer in (
+        when_learned, at_the_end, number_lines, correlation, sharpness_of_each, memorised,
+        warned, keys_of_each, loops_of_each,
+    )
+}  # fmt: skip
 
 
 def exercise(question: str, change: dict[str, Any], answer: str, beside: bool = False) -> Exercise:
