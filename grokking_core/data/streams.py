@@ -60,7 +60,17 @@ def stream(seed: Tensor | int, purpose: Purpose, step: Tensor | int = 0) -> Tens
 
 def bits(key: Tensor, counter: Tensor) -> Tensor:
     """64 random bits for each counter of each stream, int64 of shape (*key.shape, *counter.shape)."""
-    return mix(key.reshape(*key.shape, *[1] * counter.dim()) + counter * _GOLDEN)
+    return bits_at(key, offsets(counter))
+
+
+def offsets(counter: Tensor) -> Tensor:
+    """What counters add to a key, int64: to be made before what is compiled, which has no such constants."""
+    return counter * _GOLDEN
+
+
+def bits_at(key: Tensor, offset: Tensor) -> Tensor:
+    """As `bits`, from `offsets`."""
+    return mix(key.reshape(*key.shape, *[1] * offset.dim()) + offset)
 
 
 def uniform(key: Tensor, n: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -91,8 +101,18 @@ def drop_mask(key: Tensor, counter: Tensor, drop: Tensor | float) -> Tensor:
     `drop` has the shape of `key` (or is one number); it is exact to 2**-32.
     """
     drop = torch.as_tensor(drop, dtype=torch.float64, device=key.device)
-    threshold = (drop * 2.0**32).to(torch.int64).expand(key.shape)
-    return _shift_right(bits(key, counter), 32) >= threshold.reshape(*key.shape, *[1] * counter.dim())
+    return is_kept(bits(key, counter), drop_threshold(drop).expand(key.shape))
+
+
+def drop_threshold(drop: Tensor) -> Tensor:
+    """Where the bits of what is kept begin, int64, for probabilities in float64."""
+    return (drop * 2.0**32).to(torch.int64)
+
+
+def is_kept(bits: Tensor, threshold: Tensor) -> Tensor:
+    """Which of some bits of streams are not dropped, by the threshold of each stream; as `drop_mask`."""
+    more = bits.dim() - threshold.dim()
+    return _shift_right(bits, 32) >= threshold.reshape(*threshold.shape, *[1] * more)
 
 
 def _shift_right(z: Tensor, places: int) -> Tensor:

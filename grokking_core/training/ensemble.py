@@ -17,8 +17,6 @@ import torch
 from torch import Tensor
 
 from grokking_core import model
-from grokking_core.data import streams
-from grokking_core.data.streams import Purpose
 from grokking_core.devices import cards, launch, limits
 from grokking_core.devices.launch import Backend, LostUpdateError, Update
 from grokking_core.model.tensor_ops import cross_entropy
@@ -26,6 +24,7 @@ from grokking_core.probes import PROBES
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
 from grokking_core.training.batches import Tables
+from grokking_core.training.dropout import Dropout
 from grokking_core.training.evaluation import Evaluator
 from grokking_core.updates.gradients import logit_gradient
 from grokking_core.updates.optimizer import Optimizer, needs_first
@@ -118,7 +117,8 @@ class Ensemble:
         self.tables = Tables(runs, n_slots, dtype, device)
         self.step = torch.zeros(n_slots, dtype=torch.int64, device=device)  # of every slot, empty ones too
         self.steps = [0] * n_slots  # the same, known without asking the device
-        self.dropout = torch.zeros(n_slots, dtype=torch.float64, device=device) if run.dropout else None
+        drawn = (self.network, self.batch_size, self.optimizer.seed, self.step, dtype)
+        self.dropout = Dropout(*drawn) if run.dropout else None
         self.run = run  # any of them
         heated = any(run.temperature != 1 for run in runs)
         self.temperature = torch.ones(n_slots, 1, 1, dtype=torch.float64, device=device) if heated else None
@@ -159,7 +159,7 @@ class Ensemble:
         self.tables.load(slot, run)
         self.step[slot] = self.steps[slot] = trajectory.step
         if self.dropout is not None:
-            self.dropout[slot] = run.dropout
+            self.dropout.load(slot, run)
         if self.temperature is not None:
             self.temperature[slot] = run.temperature
         for name, probe in self.probes.items():
@@ -222,7 +222,7 @@ class Ensemble:
     def rehearse(self) -> None:
         """Allocate every buffer of a step and of an evaluation."""
         x, y, _, _ = self.tables.batch(self.step)
-        logits = self.network.forward(x, y, self._drop() if self.dropout is not None else None)
+        logits = self.network.forward(x, y, self.dropout.draw() if self.dropout else None)
         self.network.backward(torch.zeros_like(logits))
         for evaluator in self.evaluators.values():
             evaluator.measure()
@@ -258,8 +258,7 @@ class Ensemble:
         if self.path == "graph":
             return self.backend.capture(self._update_eagerly, self.device)
         self.rehearse()  # with every buffer there, the first call is like all others: it compiles once
-        if self.dropout is None:  # the compiler has no 64-bit hashes
-            self._differentiate = self.backend.compile(self._gradients)
+        self._differentiate = self.backend.compile(self._gradients)
         self._optimize = self.backend.compile(self.optimizer.apply)
         with launch.any_number_of_shapes():
             return self.backend.capture(self._update_eagerly, self.device)
@@ -268,37 +267,20 @@ class Ensemble:
         """The update itself. Weights change in its last operations only, after all memory is allocated."""
         x, y, label, weight = self.tables.batch(self.step)
         self.optimizer.perturb(self.step)
-        drop = self._drop() if self.dropout is not None else None
-        (self._differentiate or self._gradients)(x, y, label, weight, drop)
+        (self._differentiate or self._gradients)(x, y, label, weight)
         for probe in self.probes.values():
             probe.update(self.batch_loss, self.optimizer.gradients)
         self.optimizer.update(self.step, self._optimize)
         self.step += 1
 
-    def _gradients(
-        self, x: Tensor, y: Tensor, label: Tensor, weight: Tensor, drop: model.Drop | None
-    ) -> None:
+    def _gradients(self, x: Tensor, y: Tensor, label: Tensor, weight: Tensor) -> None:
         """Write the gradients of each run's mean training loss: with respect to the logits, sent back."""
-        logits = self.network.forward(x, y, drop)
+        logits = self.network.forward(x, y, self.dropout.draw() if self.dropout else None)
         if self.batch_loss is not None:
             self.batch_loss.copy_((cross_entropy(logits, label) * weight).sum(1))
         self.network.backward(logit_gradient(self.run, logits, label, weight, self.temperature, self.loops))
         if torch.compiler.is_compiling():
             self.network.forget()
-
-    def _drop(self) -> model.Drop:
-        """Dropout factors as `plain.dropout_mask` draws them: by equation, position and dimension."""
-        key = streams.stream(self.optimizer.seed, Purpose.DROPOUT, self.step)
-        assert self.dropout is not None
-        dropout = self.dropout
-
-        def drop(layer: int, branch: Tensor) -> Tensor:
-            _, n_rows, width = branch.shape
-            counter = self.network.drop_counter(n_rows, self.batch_size, width)
-            mask = streams.drop_mask(streams.fold(key, layer), counter, dropout)
-            return mask / (1 - dropout[:, None, None]).to(branch.dtype)
-
-        return drop
 
     # -- evaluation -------------------------------------------------------------------------------------
 

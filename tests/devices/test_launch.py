@@ -431,7 +431,9 @@ def test_more_shapes_than_the_compiler_takes_by_itself():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["post", "pre, gelu, to the initialisation", "MLP", "update noise"])
+@pytest.mark.parametrize(
+    "kind", ["post", "pre, gelu, to the initialisation", "MLP", "update noise", "dropout", "MLP with dropout"]
+)
 def test_compiled_update_has_the_numbers_of_an_eager_one_and_is_compiled_once(kind):
     import torch._dynamo.utils as dynamo
 

@@ -302,7 +302,7 @@ def draws(e):
         out[f"batch {step}"] = torch.stack([*batch, weight], dim=1)
         e.optimizer.perturb(e.step)
         out[f"weight noise {step}"] = e.optimizer.noisy.clone()
-        out[f"dropout {step}"] = e._drop()(0, branch)
+        out[f"dropout {step}"] = e.dropout.draw()(0, branch)
     e.optimizer.gradients.zero_()
     e.optimizer.update(e.step)
     out["update noise"] = e.parameters.clone()
@@ -311,7 +311,7 @@ def draws(e):
 
 def test_dropout_is_drawn_from_its_own_stream():
     run = Run(**BASE, dropout=0.5)
-    factors = together([run])._drop()(1, torch.empty(1, run.effective_batch_size, 8))
+    factors = together([run]).dropout.draw()(1, torch.empty(1, run.effective_batch_size, 8))
     key = streams.fold(streams.stream(0, Purpose.DROPOUT, 0), 1)
     place = torch.arange(run.effective_batch_size)[:, None] * 4 + 3  # the last of four positions
     assert torch.equal(factors[0] > 0, streams.drop_mask(key, place * 8 + torch.arange(8), 0.5))
