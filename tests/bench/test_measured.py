@@ -10,6 +10,8 @@ from grokking_core import Run
 from grokking_core import __main__ as command
 from grokking_core.bench import measured
 
+CPU = torch.device("cpu")
+
 
 def test_operations_of_a_step_are_those_counted_by_hand():
     p, b, d, f = 97, 512, 128, 512
@@ -38,6 +40,28 @@ def test_json_has_the_keys_that_others_read(monkeypatch, tmp_path, capsys):
     ]
     assert all(result[name] > 0 for name in [*numbers, "peak_memory_bytes"])
     assert {"device", "precision"} <= result.keys()
+
+
+@pytest.mark.parametrize("fits", [1, 2])
+def test_runs_on_a_card_are_measured_one_ensemble_after_the_other(fits, monkeypatch):
+    """Several together may not fit; and one that is narrower than was asked is not measured as it."""
+    made, closed, make = [], [], measured.make_ensemble
+    monkeypatch.setattr(
+        measured,
+        "make_ensemble",
+        lambda runs, width, *_: (made.append(width), make(runs, fits, CPU, "eager"))[1],
+    )
+    monkeypatch.setattr(measured.cards, "path_of", lambda *_: "graph")
+    monkeypatch.setattr(measured, "SECONDS", 0.01)
+    close = measured.Ensemble.close
+    monkeypatch.setattr(measured.Ensemble, "close", lambda e: (closed.append(len(e.slots)), close(e))[1])
+    runs = [Run(operation="x+y", p=7, d_model=16, architecture="mlp", seed=seed) for seed in range(2)]
+    if fits == 2:
+        assert measured._card_rate(runs, CPU) > 0
+    else:
+        with pytest.raises(MemoryError, match="2 runs do not fit into cpu, 1 do: see --widths"):
+            measured._card_rate(runs, CPU)
+    assert (made, closed) == ([2], [fits])
 
 
 @pytest.mark.parametrize("wrong", [["--rounds", "0"], ["--widths", "0"]])

@@ -8,6 +8,7 @@ from small_book import make_book, write_notebook
 from grokking_book.make import build, settings
 from grokking_book.sources import parameters
 from grokking_book.sources.parameters import WrongUse
+from grokking_core import devices
 
 # Parameters: what a notebook says of itself.
 
@@ -196,6 +197,16 @@ def test_empty_profile_leaves_the_defaults(small):
 def test_default_profile_follows_the_device_of_a_sweep(small, monkeypatch, card, profile):
     monkeypatch.setattr(settings, "has_card", lambda: card)
     assert settings.default_profile(small, trains=True) == profile
+
+
+@pytest.mark.parametrize("device", ["cpu", None])
+def test_card_that_cannot_be_used_is_named_and_the_profile_is_a_processors(
+    small, monkeypatch, capsys, device
+):
+    why = "GPU 0: NVIDIA H100 is not used: the driver is too old; update the driver"
+    monkeypatch.setattr(devices, "usable_device", lambda: (device, why))
+    assert settings.default_profile(small, trains=True) == "laptop"
+    assert capsys.readouterr().out == f"{why}\n"
 
 
 @pytest.mark.parametrize("name", ["overnight", "paper"])

@@ -5,8 +5,10 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 import weakref
 from collections import deque
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -126,6 +128,86 @@ def test_update_for_which_the_host_would_wait_is_not_captured(wait, monkeypatch)
         weights, _ = play({}, 2, "graph", CARD)
     monkeypatch.undo()
     assert torch.equal(weights, play({}, 2, "eager")[0])
+
+
+class Streams:
+    """Stands in for `torch.cuda`, and notes what is asked of it in order."""
+
+    def __init__(self):
+        self.asked = []
+
+    def new_stream(self, device):
+        return SimpleNamespace(device=device, wait_stream=lambda other: self.asked.append("wait"))
+
+    def current_stream(self, device):
+        return self.new_stream(device)
+
+    def stream(self, stream):
+        return self.noted(f"stream of {stream.device}")
+
+    def new_graph(self):
+        return SimpleNamespace(replay=lambda: self.asked.append("replay"))
+
+    def graph(self, graph, stream, capture_error_mode):
+        return self.noted(f"capture on a stream of {stream.device}, {capture_error_mode}")
+
+    @contextmanager
+    def noted(self, what):
+        self.asked.append(what)
+        yield
+        self.asked.append("end")
+
+
+def test_capture_takes_streams_of_its_card_and_lets_other_threads_work(monkeypatch):
+    """A stream that names no card is of the current one, and nothing of another card's is captured there."""
+    streams = Streams()
+    for name in ("current_stream", "stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, getattr(streams, name))
+    monkeypatch.setattr(torch.cuda, "Stream", streams.new_stream)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", streams.new_graph)
+    replay = launch.capture_graph(lambda: streams.asked.append("update"), torch.device("cuda:1"))
+    replay()
+    assert streams.asked == [
+        "wait", "stream of cuda:1", "update", "end", "wait",
+        "capture on a stream of cuda:1, thread_local", "update", "end", "replay",
+    ]  # fmt: skip
+
+
+def test_ensemble_whose_buffers_are_there_is_evaluated_and_updated():
+    """Buffers are made in inference mode, which nothing outside of it may write."""
+    run = Run(**BASE)
+    e = Ensemble([run], 1, CPU, "graph", loops=False, backend=CARD)
+    e.load(0, Trajectory(run))
+    e.rehearse()
+    e.evaluate([0])
+    e.update(1)
+    e.evaluate([0])
+    assert [row[0] for row in e.at(0).rows] == [0, 1]
+
+
+def test_record_says_how_a_card_made_its_updates(monkeypatch):
+    monkeypatch.setattr(limits, "current", lambda device: nullcontext())
+    monkeypatch.setattr(cards, "driver", lambda: "580.65.06")
+    run = Run(**BASE)
+    e = Ensemble([run], 1, CPU, "graph", loops=False, backend=CARD)
+    e.load(0, Trajectory(run))
+    e.update(1)
+    e.evaluate([0])
+    e.device = torch.device("cuda")
+    provenance = e.snapshot(0).record("cpu").provenance
+    assert {name: provenance[name] for name in ("path", "width", "driver")} == {
+        "path": "graph", "width": 1, "driver": "580.65.06",
+    }  # fmt: skip
+
+
+def test_compiler_does_not_advise_another_precision():
+    """Where a run says fp32, fp32 is meant."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        launch.compile_function(lambda: None)
+        warnings.warn("TensorFloat32 tensor cores for float32 matrix multiplication available", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert [str(w.message) for w in caught] == ["something else"]
 
 
 # Down the chain.
