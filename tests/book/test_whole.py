@@ -8,7 +8,8 @@ import pytest
 
 bs4 = pytest.importorskip("bs4", reason="needs Beautiful Soup, of the extra book")
 
-from grokking_book.make import pdf, whole  # noqa: E402
+from grokking_book.make import pdf, render, whole  # noqa: E402
+from grokking_book.sources.jobs import Places  # noqa: E402
 
 TOC = """\
 format: jb-book
@@ -172,6 +173,18 @@ def test_failure_is_a_line_and_a_status(browser, tmp_path, monkeypatch, capsys):
     browser("sys.exit('no display')")
     assert pdf.main() == 1
     assert capsys.readouterr().err.endswith("wrote no PDF: no display\n")
+
+
+def test_pdf_does_not_outlive_the_site_that_it_shows(tmp_path, monkeypatch):
+    places = Places(tmp_path)
+    monkeypatch.setattr(render, "basis_of", lambda places, pages: "the same")
+    monkeypatch.setattr(render, "run_sphinx", lambda places, pages, work, strict: None)
+    for path in ("site/index.html", f"site/{pdf.PDF}", f"site/{render.STAMP}", "rendered/read"):
+        (places.build / path).parent.mkdir(parents=True, exist_ok=True)
+        (places.build / path).touch()
+    (places.build / "rendered" / "origin").write_text("the same")
+    assert render.render(places, tmp_path, strict=True) is None
+    assert [path.name for path in places.site.iterdir()] == ["index.html"]
 
 
 # Of the site

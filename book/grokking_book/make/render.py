@@ -14,7 +14,7 @@ import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
-from grokking_book.make import numbers, processes, settings, status, whole
+from grokking_book.make import numbers, pdf, processes, settings, status, whole
 from grokking_book.sources import notebooks
 from grokking_book.sources.jobs import Job, Places, digest
 
@@ -84,11 +84,11 @@ def render(places: Places, pages: Path, strict: bool) -> str | None:
     if origin.is_file() and origin.read_text() == basis and (places.site / STAMP).is_file() and strict:
         shutil.copytree(last, work, ignore=shutil.ignore_patterns(origin.name))
         # Scripts and styles are copied anew by each rendering, some of them after the pages are written.
-        shutil.copytree(places.site, html_of(work), ignore=shutil.ignore_patterns("_static", STAMP))
+        made_anew = shutil.ignore_patterns("_static", STAMP, pdf.PDF)
+        shutil.copytree(places.site, html_of(work), ignore=made_anew)
     error = run_sphinx(places, pages, work, strict)
     if error:
         return error
-    whole.write(pages, html_of(work))
     origin.unlink(missing_ok=True)  # until both are there again
     swap(html_of(work), places.site)
     swap(work, last)
@@ -115,12 +115,13 @@ def basis_of(places: Places, pages: Path) -> str:
 
 
 def run_sphinx(places: Places, pages: Path, work: Path, strict: bool) -> str | None:
-    """Have Jupyter Book render the pages below `work`; return what went wrong, or None."""
+    """Have Jupyter Book render the pages below `work`, and all on one; return what went wrong, or None."""
     command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(pages)]
     command += ["--config", str(places.root / "_config.yml"), "--path-output", str(work)]
     command += ["-W", "-n", "--keep-going"] if strict else []
     log = places.build / "logs" / "render.log"
     if processes.run(command, log, settings.environment(places)) == 0:
+        whole.write(pages, html_of(work))
         return None
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join([line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-25:])

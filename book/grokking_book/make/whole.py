@@ -37,7 +37,8 @@ def write(pages: Path, site: Path) -> None:
     first = f"<h1>{titles[names[0]]}</h1>\n<p>{made_of(pages)}</p>\n{contents(parts, titles)}"
     text = "\n".join([first, *chapters])
     (site / PAGE).write_text(
-        f'<!DOCTYPE html>\n<html lang="en" data-mode="light" data-theme="light">\n<head>{head(site)}</head>\n'
+        '<!DOCTYPE html>\n<html lang="en" data-mode="light" data-theme="light">\n'
+        f"<head>{head(site, names[0])}</head>\n"
         '<body><main class="bd-main"><div class="bd-content"><div class="bd-article-container whole">'
         f'<article class="bd-article">\n{text}\n</article></div></div></main></body></html>\n',
         encoding="utf-8",
@@ -71,9 +72,9 @@ def is_in(site: Path, name: str) -> bool:
     return not name.startswith(LEFT_OUT) and (site / f"{name}.html").is_file()
 
 
-def head(site: Path) -> str:
-    """The head of the first page: its styles, and the scripts that draw mathematics."""
-    found = _soup(site / "index.html").head
+def head(site: Path, name: str) -> str:
+    """The head of a page beside this one: its styles, and the scripts that draw mathematics."""
+    found = _soup(site / f"{name}.html").head
     kept = (
         [tag for tag in found.find_all(["meta", "link", "title", "script"]) if _is_kept(tag)] if found else []
     )
