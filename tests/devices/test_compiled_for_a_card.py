@@ -1,0 +1,62 @@
+"""What the compiler makes of an update for a card that is not here: it can be built, and keeps its budgets.
+
+That its numbers are right is for the self-check on the card to say, and how fast it is for the bench.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="the card's stand-in is built by a C++ compiler"),
+]
+KINDS = {
+    "the paper's": {},
+    "dropout": {"dropout": 0.1},
+    "later papers'": {"loss": "stablemax", "gradient": "zero_sum", "optimizer": "muon", "norm": "pre"},
+}
+
+
+@lru_cache
+def compiled(kind):
+    """What `pretended_card` prints."""
+    pytest.importorskip("triton")
+    command = [sys.executable, str(Path(__file__).with_name("pretended_card.py")), json.dumps(KINDS[kind])]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kernel_is_built(kind):
+    for part in compiled(kind).values():
+        assert 0 < part["built"] <= part["launches"]
+
+
+def test_no_kernel_over_parameters_computes_in_float64():
+    """A consumer's card does so at a 64th of its rate."""
+    for kind in ("the paper's", "dropout"):
+        assert [part["in_float64"] for part in compiled(kind).values()] == [[], []]
+
+
+def test_an_update_keeps_its_budgets():
+    """Of launches, and of megabytes a run-step beside those of the products, which are 54."""
+    gradients, optimizer = (compiled("the paper's")[part] for part in ("gradients", "optimizer"))
+    assert gradients["launches"] <= 100
+    assert gradients["products"] == 37
+    assert gradients["megabytes"] < 70
+    assert (optimizer["launches"], optimizer["products"]) == (1, 0)
+    assert optimizer["megabytes"] < 14
+
+
+def test_dropout_is_drawn_inside_the_kernels_that_use_it():
+    """It costs a few launches more, where operation by operation it is a hundred and fifty."""
+    gradients, plain = (compiled(kind)["gradients"] for kind in ("dropout", "the paper's"))
+    assert gradients["launches"] <= plain["launches"] + 20
+    assert gradients["megabytes"] < 115
