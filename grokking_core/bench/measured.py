@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from grokking_core import data, model
+from grokking_core.bench import watching
 from grokking_core.devices import cards, limits
 from grokking_core.model import plain as plain_networks
 from grokking_core.runs import schedule
@@ -106,6 +107,7 @@ def measure(device: torch.device, precision: Precision, widths: Sequence[int], r
         "share_of_floor": flops * ratio["matmul"],
         "share_of_own_products": flops * ratio["own"],
         "cost_of_other_sizes": {name: base / median[name] for name in others},
+        "cost_of_watching": watching.shares(replace(run, operation="x+y"), device, stops=3 * rounds),
         "peak_memory_bytes": _peak_memory(device),
     }
 
@@ -280,6 +282,7 @@ def table(result: dict[str, Any]) -> str:
         ("peak memory", f"{result['peak_memory_bytes'] / 2**20:.0f}", "MiB"),
     ]
     lines += [(f"cost, {name}", f"{cost:.2f}", "x") for name, cost in result["cost_of_other_sizes"].items()]
+    lines += [(f"watching {name}", f"{100 * of:.1f}", "%") for name, of in result["cost_of_watching"].items()]
     head = f"{result['device']}, {result['threads']} threads, {result['precision']}, torch {result['torch']}"
     head += f", Numba {result['numba']}" if result["numba"] else ""
     return "\n".join([head, *(f"{name:<22}{number:>10} {unit}" for name, number, unit in lines)])

@@ -8,7 +8,9 @@ import torch
 
 from grokking_core import Run
 from grokking_core import __main__ as command
-from grokking_core.bench import measured
+from grokking_core.bench import measured, watching
+from grokking_core.probes import PROBES
+from grokking_core.runs import schedule
 
 CPU = torch.device("cpu")
 
@@ -40,6 +42,8 @@ def test_json_has_the_keys_that_others_read(monkeypatch, tmp_path, capsys):
     ]
     assert all(result[name] > 0 for name in [*numbers, "peak_memory_bytes"])
     assert {"device", "precision"} <= result.keys()
+    assert list(result["cost_of_watching"]) == list(PROBES)
+    assert all(share > -1 for share in result["cost_of_watching"].values())
 
 
 @pytest.mark.parametrize("fits", [1, 2])
@@ -68,3 +72,10 @@ def test_runs_on_a_card_are_measured_one_ensemble_after_the_other(fits, monkeypa
 def test_wrong_use_exits_with_2(wrong, capsys):
     assert command.main(["bench", "--device", "cpu", *wrong]) == 2
     assert "at least 1" in capsys.readouterr().err
+
+
+def test_probe_costs_what_it_adds_to_updates_and_evaluations():
+    timed = watching.Timed(None, update=[0.001, 0.002], evaluation=[0.0, 0.5])  # type: ignore[arg-type]
+    n_evaluations = len(schedule.evaluation_steps(watching.STEPS))
+    assert timed.seconds(0) == pytest.approx(10.0)
+    assert timed.seconds(1) == pytest.approx(20 + 0.5 * n_evaluations)

@@ -42,7 +42,7 @@ def public_names(module):
 
 
 def test_modules_are_those_of_the_room_and_of_its_rooms():
-    bench = ["grokking_core.bench.measured", "grokking_core.bench.planned"]
+    bench = [f"grokking_core.bench.{name}" for name in ("measured", "planned", "watching")]
     assert reference.modules("grokking_core.bench") == bench
     assert reference.modules(bench[0]) == bench[:1]
     assert {"grokking_core.data.operations", "grokking_core.runs.run"} <= {
