@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import warnings
-import zlib
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -166,9 +166,9 @@ class KeptPack:
     def checked(self, name: str) -> tuple[Meta, Arrays]:
         """What was kept under a name; raises `Damaged` where it is not what was written."""
         try:
-            meta, arrays = files.from_bytes(zlib.decompress(self.files[name].tobytes()))
+            meta, arrays = files.from_bytes(lzma.decompress(self.files[name].tobytes()))
             contents.check(name, meta, arrays)
-        except (KeyError, zlib.error) as error:
+        except (KeyError, lzma.LZMAError) as error:
             raise Damaged(f"{_short(name)} does not match its checksum") from error
         except Damaged as error:
             raise Damaged(f"{_short(name)}: {error}") from error
@@ -251,7 +251,7 @@ def write_kept(path: Path, kept: Iterable[tuple[str, Meta, Arrays]]) -> int:
         With the path and the reason.
     """
     packed = {
-        name: np.frombuffer(zlib.compress(files.to_bytes(meta, arrays), 9), np.uint8)
+        name: np.frombuffer(lzma.compress(files.to_bytes(meta, arrays), preset=9), np.uint8)
         for name, meta, arrays in kept
     }
     content = safetensors.numpy.save(packed, {"names": canonical(sorted(packed))})
