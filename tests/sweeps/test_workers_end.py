@@ -14,7 +14,9 @@ from grokking_core.records.store import Store
 pytestmark = [pytest.mark.usefixtures("own_folders"), pytest.mark.slow]
 
 SWEEP = """
+import signal
 import sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
 from grokking_core import Stopped, sweep
 from grokking_core.sweeps import workers
 from runs_by_hand import runs
