@@ -56,7 +56,16 @@
     else image.addEventListener("load", size);
   }
 
+  // Sphinx asks for a name such as grokking_core.data by a selector whose dots it does not escape; what it then
+  // finds of a module is an empty mark. The excerpt is of what is named, or of the page.
+  function excerpt(search) {
+    const plain = search.htmlToText;
+    search.htmlToText = (html, anchor) =>
+      (anchor && plain(html, `#${CSS.escape(anchor.slice(1))}`)) || plain(html);
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
+    if (typeof Search !== "undefined") excerpt(Search);
     // From a folder a browser lets no page read another: the search then lists pages without excerpts.
     const isSearch = document.getElementById("search-results");
     if (isSearch && location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;

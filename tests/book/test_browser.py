@@ -243,7 +243,7 @@ def test_whole_book_on_one_page_is_drawn_and_asks_no_other_server(tab, address):
         assert tab.evaluate("document.documentElement.scrollWidth") <= size["width"]
 
 
-@pytest.mark.parametrize("words", ["weight decay", "grokking", "dropout"])
+@pytest.mark.parametrize("words", ["weight decay", "grokking", "dropout", "sweep", "batches"])
 def test_search_finds_pages_that_have_the_words(tab, address, pages, words):
     tab.goto(f"{address}search.html?q={words.replace(' ', '+')}")
     tab.locator("#search-results .search-summary:has-text('found')").wait_for()
