@@ -21,7 +21,7 @@ from grokking_core.paper.profiles import Parameter, Refused
 from grokking_core.plans import Part, Plan
 from grokking_core.plans.capacity import capacity
 from grokking_core.plans.followups import accelerators, norm_clock, retention
-from grokking_core.plans.grids import Fractions, Rated, Shared, Task, by_fraction, grid
+from grokking_core.plans.grids import Fractions, Rated, Shared, Task, by_fraction, grid, setting_of
 from grokking_core.plans.softmax import softmax_collapse
 from grokking_core.plans.watched import early_warnings, fourier, topology
 from grokking_core.runs import schedule
@@ -283,14 +283,9 @@ def variant_of(run: Run) -> str:
     ValueError
         If it is none of `VARIANTS`.
     """
-    for label, setting in VARIANTS.items():
-        plain = Run(operation=run.operation, p=run.p, n=run.n, train_fraction=run.train_fraction, **setting)
-        if all(getattr(run, name) == getattr(plain, name) for name in _OPTIMIZER_FIELDS):
-            return label
+    if label := setting_of(run, VARIANTS):
+        return label
     raise ValueError(f"{run} has an optimizer that is none of {', '.join(VARIANTS)}")
-
-
-_OPTIMIZER_FIELDS = tuple(dict.fromkeys(name for setting in VARIANTS.values() for name in setting))
 
 
 def frame_steps(steps: int, n_frames: int) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any, Unpack
 
-from grokking_core.plans.grids import Rated, Task, grid
+from grokking_core.plans.grids import Rated, Task, grid, setting_of
 from grokking_core.plans.parts import Part, Plan
 from grokking_core.runs.run import Run
 
@@ -68,15 +68,9 @@ def method_of(run: Run) -> str:
     ValueError
         If it is none of them.
     """
-    plain = Run(operation=run.operation)
-    for name, fields in METHODS.items():
-        asked = {field: fields.get(field, getattr(plain, field)) for field in _DECIDE}
-        if all(getattr(run, field) == value for field, value in asked.items()):
-            return name
+    if name := setting_of(run, METHODS):
+        return name
     raise ValueError(f"{run} has a method that is none of {', '.join(METHODS)}")
-
-
-_DECIDE = tuple(dict.fromkeys(name for fields in METHODS.values() for name in fields))
 
 
 def retention(

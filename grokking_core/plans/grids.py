@@ -51,3 +51,13 @@ def by_fraction(**fractions_of: Any) -> list[dict[str, Any]]:
     """A setting for each value of a field and each of its fractions: {"operation": {"x+y": (0.3, 0.4)}}."""
     ((name, of),) = fractions_of.items()
     return [{name: value, "train_fraction": f} for value, shares in of.items() for f in shares]
+
+
+def setting_of(run: Run, settings: Mapping[str, Mapping[str, Any]], **common: Any) -> str | None:
+    """The name of the first setting that a run has, or None; fields that no setting names may be any."""
+    decide = {field for setting in settings.values() for field in setting}
+    for name, setting in settings.items():
+        like = Run(operation=run.operation, **{**common, **setting})
+        if all(getattr(run, field) == getattr(like, field) for field in decide):
+            return name
+    return None

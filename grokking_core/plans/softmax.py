@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Unpack
 
-from grokking_core.plans.grids import Rated, grid
+from grokking_core.plans.grids import Rated, grid, setting_of
 from grokking_core.plans.parts import Part, Plan
 from grokking_core.runs.run import Run
 
@@ -21,7 +21,6 @@ ARMS: dict[str, dict[str, Any]] = {  #: what is done against softmax collapse; a
     "decay 3": {"optimizer": "adamw", "weight_decay": 3.0},
 }
 _COMMON: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0.0, "batch_size": "full"}
-_DECIDE = tuple(dict.fromkeys(name for fields in ARMS.values() for name in fields))
 
 
 def softmax_collapse(
@@ -52,9 +51,6 @@ def arm_of(run: Run) -> str:
     ValueError
         If it is none of them.
     """
-    plain = Run(operation=run.operation)
-    for name, fields in ARMS.items():
-        asked = _COMMON | fields
-        if all(getattr(run, field) == asked.get(field, getattr(plain, field)) for field in _DECIDE):
-            return name
+    if name := setting_of(run, ARMS, **_COMMON):
+        return name
     raise ValueError(f"{run} is none of the arms {', '.join(ARMS)}")
