@@ -14,7 +14,8 @@ import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
-from grokking_book.make import numbers, pdf, processes, settings, status, whole
+from grokking_book.make import pdf, processes, settings, status, whole
+from grokking_book.pages import numbers
 from grokking_book.sources import notebooks
 from grokking_book.sources.jobs import Job, Places, digest
 
