@@ -31,7 +31,7 @@ Drop = Callable[[int, Tensor], Tensor]  #: (layer, branch (R, N, D)) -> factors 
 
 
 #: What the shapes of a network depend on.
-SIZES = ("operation", "p", "n", "architecture", "n_layers", "d_model", "n_heads", "d_ff", "norm")
+SIZES = ("operation", "p", "n", "architecture", "n_layers", "d_model", "n_heads", "d_ff", "norm", "positions")
 
 
 @lru_cache(maxsize=256)
@@ -133,7 +133,7 @@ class TransformerNetwork(Network):
         self.x_row = None if drop else torch.cat([x, p + x], dim=1)
         self.saved: dict[str, Saved] = {}
         embedding = self.w["embedding.weight"]
-        self.table = torch.cat([embedding[:, :p], embedding], dim=1).add_(self.table_positions)
+        self.table = torch.cat([embedding[:, :p], embedding], dim=1).add_(self._positions())
         residual = self._take(self.table, self.table_row)
         for layer in range(self.n_layers):
             attended = self._attention(layer, residual) if layer > 0 else self._first_attention(x, y)
@@ -155,6 +155,10 @@ class TransformerNetwork(Network):
         dembedding = self.dw["embedding.weight"]
         dembedding.copy_(g[:, p:])
         dembedding[:, :p] += g[:, :p]
+        if "positions" in self.dw:
+            each_x, each_y, op, equals = g.split([p, p, 1, 1], dim=1)
+            at = [each_x.sum(1), op[:, 0], each_y.sum(1), equals[:, 0]]
+            self.dw["positions"].copy_(torch.stack(at, dim=1))
 
     def drop_counter(self, n_rows: int, n_equations: int, width: int) -> Tensor:
         """Counters (N, width) in a branch (B, T, width), for all positions or the last alone."""
@@ -162,6 +166,14 @@ class TransformerNetwork(Network):
         position = row // n_equations + plain.N_TOKENS - n_rows // n_equations
         first = (row % n_equations * plain.N_TOKENS + position) * width
         return first[:, None] + torch.arange(width, device=row.device)
+
+    def _positions(self) -> Tensor:
+        """Positions of the table's rows, (2P + 2, D), or (R, 2P + 2, D) where they are learned."""
+        if "positions" not in self.w:
+            return self.table_positions
+        at = self.w["positions"][:, :, None]  # (R, T, 1, D)
+        each_x, each_y = (at[:, i].expand(-1, self.n_elements, -1) for i in (0, 2))
+        return torch.cat([each_x, each_y, at[:, 1], at[:, 3]], dim=1)
 
     def _table_row(self, x: Tensor, y: Tensor) -> Tensor:
         p = self.n_elements

@@ -96,8 +96,10 @@ class Transformer(nn.Module):
     Parameters
     ----------
     run : Run
-        Its sizes are used: n_elements, n_layers, d_model, n_heads, d_ff, activation, norm.
+        Its sizes are used: n_elements, n_layers, d_model, n_heads, d_ff, activation, norm, positions.
     """
+
+    positions: Tensor  #: (T, D)
 
     def __init__(self, run: Run):
         super().__init__()
@@ -107,13 +109,15 @@ class Transformer(nn.Module):
         if run.norm == "pre":
             self.final_norm = nn.LayerNorm(run.d_model)
         self.output = nn.Linear(run.d_model, vocabulary, bias=False)
-        self.register_buffer(
-            "positions", sinusoidal_positions(N_TOKENS, run.d_model).float(), persistent=False
-        )
+        positions = sinusoidal_positions(N_TOKENS, run.d_model).float()
+        if run.positions == "learned":
+            self.positions = nn.Parameter(positions)
+        else:
+            self.register_buffer("positions", positions, persistent=False)
 
     def residual(self, tokens: Tensor, drop: DropMask | None = None) -> Tensor:
         """Residual stream after the last block, (B, T, D); `tokens` are int64 of shape (B, T)."""
-        x = self.embedding(tokens) + self.get_buffer("positions")[: tokens.shape[1]]
+        x = self.embedding(tokens) + self.positions[: tokens.shape[1]]
         for layer, block in enumerate(self.blocks):
             x = block(x, lambda branch, layer=layer: drop(layer, branch) if drop else branch)
         return self.final_norm(x) if hasattr(self, "final_norm") else x
@@ -149,7 +153,8 @@ def build(run: Run, device: str = "cpu") -> Transformer | MLP:
 
     Weights follow PyTorch's defaults, drawn from the run's own stream: embeddings N(0, 1), linear layers
     uniform within 1 / sqrt(fan_in), layer norms 1 and 0. With `init` "normal" embeddings and linear layers
-    are N(0, 1 / d_model). PyTorch's own generators stay as they were.
+    are N(0, 1 / d_model). Positions that are learned begin as embeddings do. PyTorch's own generators stay as
+    they were.
     """
     with torch.random.fork_rng(devices=[]):
         network = {"transformer": Transformer, "mlp": MLP}[run.architecture](run)
@@ -159,7 +164,7 @@ def build(run: Run, device: str = "cpu") -> Transformer | MLP:
             parameter.copy_(_first_values(run, name, parameter.shape, streams.fold(key, number)))
     if run.precision == "fp64":
         network = network.double()
-        if isinstance(network, Transformer):
+        if isinstance(network, Transformer) and run.positions == "sinusoidal":
             network.positions = sinusoidal_positions(N_TOKENS, run.d_model)
     return network.to(device)
 
@@ -167,7 +172,7 @@ def build(run: Run, device: str = "cpu") -> Transformer | MLP:
 def _first_values(run: Run, name: str, shape: torch.Size, key: Tensor) -> Tensor:
     if "norm" in name:
         return torch.full(shape, float(name.endswith("weight")))
-    if run.init == "normal" or name.startswith("embedding"):
+    if run.init == "normal" or name.startswith(("embedding", "positions")):
         scale = run.init_scale / (math.sqrt(run.d_model) if run.init == "normal" else 1)
         return scale * streams.normal(key, shape.numel()).view(shape)
     values = (2 * streams.uniform(key, shape.numel()).view(shape) - 1) / math.sqrt(shape[-1])

@@ -12,6 +12,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "architecture": ("transformer", "mlp"),
     "activation": ("relu", "gelu", "tanh"),
     "norm": ("post", "pre", "none"),
+    "positions": ("sinusoidal", "learned"),
     "init": ("pytorch", "normal"),
     "loss": ("cross_entropy", "stablemax"),
     "loss_precision": ("run", "fp64"),
@@ -57,6 +58,7 @@ class Run:
     d_ff: int | None = None  #: width of the hidden layers; None: 4 x d_model
     activation: Literal["relu", "gelu", "tanh"] = "relu"
     norm: Literal["post", "pre", "none"] = "post"  #: layer norm after, before or nowhere (transformer)
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"  #: learned: from draws like embeddings'
     init: Literal["pytorch", "normal"] = "pytorch"  #: normal: every matrix N(0, 1 / d_model)
     init_scale: float = 1.0  #: factor on the first weights, layer norms apart; above 0
 

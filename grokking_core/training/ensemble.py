@@ -43,7 +43,7 @@ def group_key(run: Run) -> tuple[object, ...]:
         run.effective_batch_size,
     )
     if run.architecture == "transformer":
-        shape += (run.n_heads, run.norm)
+        shape += (run.n_heads, run.norm, run.positions)
     noise = (run.dropout > 0, run.weight_noise > 0, run.update_noise > 0)
     update = (run.loss, run.loss_precision, run.gradient, run.slow_gradient)
     update += ("adam" if run.optimizer == "adamw" else run.optimizer,)

@@ -39,7 +39,7 @@ def loss(run: Run, logits: Tensor, label: Tensor) -> Tensor:
 
 def is_hidden_matrix(name: str, shape: Sequence[int]) -> bool:
     """Whether Muon orthogonalises the updates of a parameter, rather than leave it to AdamW."""
-    return len(shape) == 2 and min(shape) > 1 and not name.startswith(("embedding", "output"))
+    return len(shape) == 2 and min(shape) > 1 and not name.startswith(("embedding", "positions", "output"))
 
 
 def orthogonalised(u: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ VARIANTS = DEPTHS | {
     "gelu": {"activation": "gelu"},
     "tanh": {"activation": "tanh", "d_ff": 5},
     "group": {"operation": "s5:xyx", "n": 3},
+    "learned positions": {"positions": "learned"},
+    "learned positions, 1 layer": {"positions": "learned", "n_layers": 1, "norm": "none"},
     "MLP": {"architecture": "mlp"},
     "MLP of one layer": {"architecture": "mlp", "n_layers": 1, "activation": "tanh"},
     "MLP of three layers": {"architecture": "mlp", "n_layers": 3, "d_ff": 5, "activation": "gelu"},

@@ -147,6 +147,7 @@ TWINS = FIGURE_2 | {
     "Muon": {"optimizer": "muon", "n_layers": 2},
     "Muon on an MLP": {"optimizer": "muon", "architecture": "mlp"},
     "normal first weights": {"init": "normal", "init_scale": 0.8, "norm": "none"},
+    "learned positions": {"positions": "learned", "init": "normal", "norm": "none"},
     "norm held": {"norm_hold": 1.0, "init_scale": 2.0},
     "window of decay": {"decay_from": 20, "decay_to": 50},
 }

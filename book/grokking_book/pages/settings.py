@@ -48,8 +48,8 @@ def _domain(run: Run) -> str:
 
 
 AFTER = (
-    *("init", "init_scale", "loss", "loss_precision", "temperature", "gradient", "slow_gradient"),
-    *("decay_from", "decay_to", "norm_hold"),
+    *("positions", "init", "init_scale", "loss", "loss_precision", "temperature", "gradient"),
+    *("slow_gradient", "decay_from", "decay_to", "norm_hold"),
 )  #: fields of `Run` that later papers brought
 
 
@@ -237,7 +237,8 @@ SETTINGS = (
     Setting("activation", "relu", "code", "non_linearity", "activation"),
     Setting("layer norm", "post", "code", field="norm"),
     Setting("biases", "none in linear layers", "code", here="the same"),
-    Setting("positions", "sinusoidal, fixed, added to the embedding", "code", here="the same"),
+    Setting("positions", "sinusoidal, fixed, added to the embedding", "code", field="positions",
+            here="the same (sinusoidal)"),
     Setting("output layer", "not tied to the embedding, no norm before it", "code", here="the same"),
     Setting("first weights", "PyTorch's: embeddings N(0, 1), linear layers uniform within 1/sqrt(fan_in)",
             "code", field="init", here="the same distributions (pytorch)"),

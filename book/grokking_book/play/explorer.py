@@ -69,8 +69,8 @@ DIAGNOSTICS = {  #: by the name in the page's address
 
 OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "muon": "Muon"}
 LATER = (  #: fields of a run that papers after the first have changed or added to training
-    "eps", "loss", "loss_precision", "temperature", "gradient", "slow_gradient", "init", "init_scale",
-    "norm_hold", "decay_from", "decay_to",
+    "eps", "loss", "loss_precision", "temperature", "gradient", "slow_gradient", "positions", "init",
+    "init_scale", "norm_hold", "decay_from", "decay_to",
 )  # fmt: skip
 
 
