@@ -23,6 +23,7 @@ def watched_curves(
     ax: Axes | None = None,
     *,
     keys: str = "best",
+    since: int = 10,
 ) -> Axes:
     """A number that was watched against optimizer steps, a colour a group, a line a run.
 
@@ -40,6 +41,8 @@ def watched_curves(
         Where to draw; a new figure without it.
     keys : str
         Place of the legend, as `legend` of the style has it; "" for none.
+    since : int
+        The update from which on the axis of steps is logarithmic.
     """
     ax, styles = look.axes(ax), look.styles(groups)
     for name, records in groups.items():
@@ -51,9 +54,8 @@ def watched_curves(
             if learned is not None:
                 dot = look.marked(style, 5)
                 ax.plot([learned], [series.loc[learned]], ls="", color=style.colour, **dot)
-    ax.set(xlabel="optimizer steps", ylabel=label)
-    ax.set_xscale("symlog", linthresh=10)
-    ax.set_xlim(left=0)
+    ax.set(ylabel=label)
+    _steps(ax, since)
     shown = [
         look.key(name, color=styles[name].colour, ls=styles[name].dash) for name in groups if groups[name]
     ]
@@ -61,19 +63,32 @@ def watched_curves(
     return look.noted(ax, [record for records in groups.values() for record in records])
 
 
+def _steps(ax: Axes, since: int) -> None:
+    """An axis of steps, logarithmic from `since` on, with a short linear piece before."""
+    ax.set_xscale("symlog", linthresh=since, linscale=10 / since)
+    ax.set(xlabel="optimizer steps", xlim=(0, None))
+
+
 def watched_columns(
-    records: Sequence[Record], probe: str, columns: Sequence[str], ax: Axes | None = None
+    records: Sequence[Record],
+    probe: str,
+    columns: Mapping[str, str],
+    ax: Axes | None = None,
+    *,
+    since: int = 10,
 ) -> Axes:
-    """Columns of what a probe saw against optimizer steps, a colour a column, a line a run."""
+    """Columns of what a probe saw against optimizer steps, a colour a column, a line a run.
+
+    `columns` has the label of each; `since` is as for `watched_curves`.
+    """
     ax = look.axes(ax)
     for column, style in look.styles(columns).items():
         for record in records:
             frame = record.watched[probe]
             ax.plot(frame["step"], frame[column], style.dash, color=style.colour, lw=1.0, alpha=0.9)
-    ax.set_xscale("symlog", linthresh=10)
-    ax.set(xlabel="optimizer steps", xlim=(0, None))
-    keys = [(column, style) for column, style in look.styles(columns).items()]
-    look.legend(ax, [look.key(name.replace("_", " "), color=of.colour, ls=of.dash) for name, of in keys])
+    _steps(ax, since)
+    keys = [(columns[column], style) for column, style in look.styles(columns).items()]
+    look.legend(ax, [look.key(label, color=of.colour, ls=of.dash) for label, of in keys])
     return look.noted(ax, records)
 
 

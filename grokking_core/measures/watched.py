@@ -18,6 +18,7 @@ from grokking_core.runs.run import Run
 
 GROKKED = 0.95  #: validation accuracy of T95
 KEY = 0.02  #: share of the logits' variance above which a frequency is a key
+BEGUN = 0.05  #: accuracy on unmirrored equations of a run that has begun to generalize
 WINDOW = 1000  #: updates within which a fall of entropy counts
 
 Signal = Callable[[Any], Any]  # a series from a frame's rows from T_fit on
@@ -49,7 +50,7 @@ SIGNALS: dict[str, tuple[Signal, float]] = {  #: by name, with the threshold of 
     "uncentred entropy fell by 0.05": (_fall("entropy_uncentred"), 0.05),
     "weight norm below 3/4 of its value at fitting": (_below_first("weight_norm"), 4 / 3),
     "mean gradient norm below half of its value at fitting": (_below_first("gradient_norm"), 2.0),
-    "unmirrored accuracy over 5 %": (lambda rows: rows["unmirrored_accuracy"], 0.05),
+    "unmirrored accuracy over 5 %": (lambda rows: rows["unmirrored_accuracy"], BEGUN),
     "validation loss 10 % below its maximum": (
         lambda rows: 1 - rows["validation_loss"] / rows["validation_loss"].cummax(), 0.1
     ),
@@ -161,7 +162,7 @@ def frequency_table(records: Sequence[Record]) -> pd.DataFrame:
     for record in records:
         frame, share = record.watched["fourier"].set_index("step"), key_share(record)
         fitted, last = record.steps_to(LEARNED, "train"), frame.iloc[-1]
-        row = _named(record) | {"keys": ", ".join(map(str, keys(record)))}
+        row = named(record) | {"keys": ", ".join(map(str, keys(record)))}
         row |= {f"share {of}": first_above(share, of) for of in (0.1, 0.25, 0.5)}
         for name in ("keys", "random", "all", "held out"):
             column = f"{'restricted' if name == 'keys' else name.replace(' ', '_')}_accuracy"
@@ -171,18 +172,24 @@ def frequency_table(records: Sequence[Record]) -> pd.DataFrame:
             "excluded random, end": last["excluded_random_loss"],
         }
         rows.append(row)
-    return _with_steps(rows, "T_fit", "T95", "share 0.1", "share 0.25", "share 0.5")
+    return with_steps(rows, "T_fit", "T95", "share 0.1", "share 0.25", "share 0.5")
 
 
 # -- loops -----------------------------------------------------------------------------------------------
 
 
 def null_band(records: Iterable[Record], is_control: Callable[[Run], bool]) -> tuple[float, float]:
-    """Lowest and highest longest life of a loop in controls, and in others up to T_fit; NaN without."""
+    """Lowest and highest longest life of a loop in runs that know nothing of the rule; NaN without.
+
+    Those are the controls, and the others up to T_fit, or to BEGUN of the unmirrored equations right where
+    that comes first: some generalize before they fit.
+    """
     values = []
     for record in records:
         frame, fitted = record.watched["topology"], record.steps_to(LEARNED, "train")
-        until = record.last_step if is_control(record.run) else fitted or 0
+        began = record.steps_to(BEGUN, "unmirrored")
+        until = min(fitted or 0, np.inf if began is None else began)
+        until = record.last_step if is_control(record.run) else until
         values += frame["largest"].to_numpy()[frame["step"].to_numpy() <= until].tolist()
     return (min(values), max(values)) if values else (np.nan, np.nan)
 
@@ -201,31 +208,32 @@ def loop_table(records: Sequence[Record], is_control: Callable[[Run], bool]) -> 
     rows = []
     for record in records:
         longest = record.watched["topology"].set_index("step")["largest"]
-        row, left = _named(record), leaves_band(record, highest)
+        row, left = named(record), leaves_band(record, highest)
         fitted, learned = row["T_fit"], row["T95"]
         row |= {"at T_fit": np.nan if fitted is None else longest.loc[fitted], "at the end": longest.iloc[-1]}
         row |= {"leaves the band": left, "lead": None if left is None or learned is None else learned - left}
         rows.append(row)
-    return _with_steps(rows, "T_fit", "T95", "leaves the band", "lead")
+    return with_steps(rows, "T_fit", "T95", "leaves the band", "lead")
 
 
-def _named(record: Record) -> dict[str, Any]:
+def named(record: Record) -> dict[str, Any]:
+    """What begins a run's row in a table of watched runs: task, seed, T_fit and T95."""
     ((task, _),) = by_task([record]).items()
     fitted, learned = record.steps_to(LEARNED, "train"), record.steps_to(GROKKED, "validation")
     return {"task": task, "seed": record.run.seed, "T_fit": fitted, "T95": learned}
 
 
-def _with_steps(rows: list[dict[str, Any]], *steps: str) -> pd.DataFrame:
+def with_steps(rows: list[dict[str, Any]], *steps: str) -> pd.DataFrame:
     """Rows as a table whose steps are whole numbers, or NA."""
     table = pd.DataFrame(rows)
     return table.astype(dict.fromkeys((name for name in steps if name in table), "Int64"))
 
 
 def by_task(records: Iterable[Record]) -> Mapping[str, list[Record]]:
-    """Records by task as the pages of watched runs name it: operation, share, random answers."""
+    """Records by task as the pages of watched runs name it: operation, share, what is special."""
     found: dict[str, list[Record]] = {}
     for record in records:
         run = record.run
-        random = ", random answers" if run.outliers else ""
-        found.setdefault(f"{run.operation}, {run.train_fraction:.0%}{random}", []).append(record)
+        special = ", random answers" * bool(run.outliers) + ", no layer norm" * (run.norm == "none")
+        found.setdefault(f"{run.operation}, {run.train_fraction:.0%}{special}", []).append(record)
     return found

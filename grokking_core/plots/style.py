@@ -101,9 +101,10 @@ def styles(values: Iterable[Key]) -> dict[Key, Style]:
     """The look of each of the values of a column, or labels of groups.
 
     Names from `STYLES` have their own. Whole numbers, such as counts of outliers, have a sequential colour
-    and a marker that depend on the number alone: 0 is dark, 3,000 or more light. All else takes turns.
+    and a marker that depend on the number alone: 0 is dark, 3,000 or more light. All else takes turns, dashed
+    where no colour is left.
     """
-    others, found = cycle(OTHERS), {}
+    others, found = cycle((*OTHERS, *(style._replace(dash="--") for style in OTHERS))), {}
     for value in values:
         counted = isinstance(value, int | np.integer)
         found[value] = _counted(int(value)) if counted else STYLES.get(str(value)) or next(others)

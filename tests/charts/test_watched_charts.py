@@ -56,10 +56,12 @@ def test_line_a_run_and_a_dot_where_it_learned():
 
 
 def test_colour_a_column_and_a_line_a_run():
-    ax = charts.watched_columns([record(size=[1.0] * 4, the_loss=[2.0] * 4)] * 2, "a", ["size", "the_loss"])
+    ax = charts.watched_columns(
+        [record(size=[1.0] * 4, the_loss=[2.0] * 4)] * 2, "a", {"size": "size", "the_loss": "a loss"}
+    )
     assert [line.get_ydata()[0] for line in ax.get_lines()] == [1.0, 1.0, 2.0, 2.0]
     assert len({line.get_color() for line in ax.get_lines()}) == 2
-    assert [text.get_text() for text in ax.get_legend().texts] == ["size", "the loss"]
+    assert [text.get_text() for text in ax.get_legend().texts] == ["size", "a loss"]
 
 
 def test_dot_a_learner_with_an_alarm_and_false_alarms_in_words():
@@ -82,6 +84,6 @@ def test_signal_that_tells_all_passes_through_the_corner():
 
 def test_nothing_on_record_is_said():
     empty = alarms("early", [], 0, [1, 1]).head(0)
-    panels = [charts.leads(empty), charts.operating_curves(empty), charts.watched_columns([], "a", [])]
+    panels = [charts.leads(empty), charts.operating_curves(empty), charts.watched_columns([], "a", {})]
     panels.append(charts.watched_curves({}, seen, "size"))
     assert {ax.texts[-1].get_text() for ax in panels} == {"nothing on record yet"}

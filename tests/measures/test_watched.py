@@ -1,5 +1,7 @@
 """Alarms, keys and bands on records made by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -135,6 +137,16 @@ def test_the_band_is_of_controls_and_of_what_has_not_fitted():
     assert pd.isna(table["lead"].iloc[1])
 
 
+def test_what_generalizes_before_it_fits_is_then_no_part_of_the_band():
+    late = record(1000, fitted=3000, probe="topology", largest=rising(1000, 0.5, 0.1))
+    assert measures.null_band([late], is_control) == (0.1, 0.5)
+    late.curve["unmirrored_accuracy"] = rising(500, 0.06, 0.0)
+    assert measures.null_band([late], is_control) == (0.1, 0.1)
+
+
 def test_tasks_are_named_by_operation_share_and_answers():
     names = list(watched.by_task([record(), record(outliers=2), record(outliers=3)]))
     assert names == ["x+y, 50%", "x+y, 50%, random answers"]
+    without = record()
+    without = replace(without, run=replace(without.run, norm="none"))
+    assert list(watched.by_task([without])) == ["x+y, 50%, no layer norm"]

@@ -96,6 +96,12 @@ def test_styles_of_unknown_names_take_turns():
     assert found["that"] == look.OTHERS[1]
 
 
+def test_name_without_a_colour_of_its_own_is_dashed():
+    found = look.styles([f"name {i}" for i in range(len(look.OTHERS) + 1)])
+    first, *_, last = found.values()
+    assert (last.colour, first.dash, last.dash) == (first.colour, "-", "--")
+
+
 def test_cosets_have_72_looks_and_neighbours_differ_in_colour_and_marker():
     looks = [look.coset(i) for i in range(72)]
     assert len(set(looks)) == 72
