@@ -32,6 +32,7 @@ from grokking_core.measures.one_run import (
     suddenness,
     when_fitted,
 )
+from grokking_core.measures.phases import phase_table, phases
 from grokking_core.measures.softmax import by_arm, collapse_table
 from grokking_core.measures.steps import (
     ENOUGH,
@@ -110,6 +111,8 @@ __all__ = [
     "onset",
     "operating_points",
     "pairs",
+    "phase_table",
+    "phases",
     "slope_per_point",
     "spearman",
     "steps_ratio",

@@ -1,5 +1,7 @@
 """Curves of what was watched, and how signals warn, on records and tables made by hand."""
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -87,3 +89,34 @@ def test_nothing_on_record_is_said():
     panels = [charts.leads(empty), charts.operating_curves(empty), charts.watched_columns([], "a", {})]
     panels.append(charts.watched_curves({}, seen, "size"))
     assert {ax.texts[-1].get_text() for ax in panels} == {"nothing on record yet"}
+
+
+def published(**curve):
+    """A run whose only key has its share from 200 on, with columns of its curve."""
+    found = record(300)
+    frame = {"share_2": [0.0, 0.05, 0.2, 0.8], "weight_norm": [4.0, 3.0, 2.0, 1.0]}
+    frame |= dict.fromkeys(("gini_embedding", "gini_output", "restricted_loss", "excluded_loss"), 0.5)
+    found.watched["fourier"] = pd.DataFrame({"step": STEPS} | frame)
+    return replace(found, curve=found.curve.assign(**curve))
+
+
+def test_phases_are_grounds_behind_losses_and_shares():
+    run = published(train_loss=1.0, validation_loss=[4.0, 5.0, 2.0, 0.01])
+    _, axes = plt.subplots(2, 1)
+    charts.phases([run, published()], axes)
+    for ax in axes:
+        grounds = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in ax.patches]
+        assert grounds == [(0, 200), (200, 200), (200, 300)]
+        assert ax.get_xlim() == (0, 300)
+    losses, shares = ([line.get_ydata()[-1] for line in ax.get_lines()] for ax in axes)
+    assert losses == [1.0, 0.01, 0.5, 0.5]
+    assert shares == [0.8, 0.5, 0.5, 1 / 16]
+
+
+def test_phases_that_have_not_come_end_with_the_run():
+    _, axes = plt.subplots(2, 1)
+    charts.phases([published(train_loss=1.0, validation_loss=[4.0, 5.0, 5.0, 5.0])], axes)
+    assert [patch.get_width() for patch in axes[0].patches] == [200, 100, 0]
+    _, axes = plt.subplots(2, 1)
+    charts.phases([], axes)
+    assert {ax.texts[-1].get_text() for ax in axes} == {"nothing on record yet"}

@@ -150,3 +150,42 @@ def test_tasks_are_named_by_operation_share_and_answers():
     without = record()
     without = replace(without, run=replace(without.run, norm="none"))
     assert list(watched.by_task([without])) == ["x+y, 50%, no layer norm"]
+
+
+def published(share, loss, learned=2000, **columns):
+    """A run by the share of its only key and its validation loss at each step."""
+    frame = {"share_2": share, "weight_norm": 8.0, "gini_embedding": 0.1} | columns
+    found = record(learned, probe="fourier", **frame)
+    found.curve["validation_loss"] = loss
+    return found
+
+
+LATER = [4.0, 5.0, 9.0, 10.0, 9.0, 8.0, 4.0, 0.09, 0.01]
+SHARES = [0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.5, 0.8, 0.9]
+
+
+def test_phases_are_told_by_the_keys_and_the_validation_loss():
+    assert measures.phases(published(SHARES, LATER)) == (300, 500, 1000, 2000)
+    assert measures.phases(published([0.0] * 8 + [0.03], [4.0] * 9)) == (None, None, None, None)
+
+
+def test_validation_loss_before_its_peak_is_no_clean_up():
+    falls = [1.0, 0.01, 9.0, 10.0, 10.0, 9.0, 9.0, 9.0, 4.0]
+    assert measures.phases(published(SHARES, falls))[2:] == (3000, None)
+
+
+def test_rates_of_phases_are_for_a_thousand_updates():
+    ginis = [0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.17, 0.3, 0.3]
+    norms = [8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 4.0, 4.0]
+    run = published(SHARES, LATER, gini_embedding=ginis, weight_norm=norms)
+    row = measures.phase_table([run]).iloc[0]
+    assert (row["keys"], row["share"], row["T_fit"], row["T95"]) == ("2", 0.9, 200, 2000)
+    assert row["circuit from":"clean-up to"].tolist() == [300, 500, 1000, 2000]
+    assert row["gini, forming"] == pytest.approx(0.1)
+    assert row["gini, clean-up"] == pytest.approx(0.13)
+    assert row["norm, forming"] == 0.0
+    assert row["norm, clean-up"] == pytest.approx(0.75)
+    early = measures.phase_table([published(SHARES, [4.0] * 9, learned=None)]).iloc[0]
+    assert pd.isna(early["clean-up from"])
+    assert np.isnan(early["norm, forming"])
+    assert measures.phase_table([]).empty
