@@ -118,22 +118,22 @@ class TransformerNetwork(Network):
     def __init__(self, run: Run, parameters: Tensor, gradients: Tensor):
         super().__init__(run, parameters, gradients)
         self.n_heads, self.norm = run.n_heads, run.norm
-        positions = plain.sinusoidal_positions(plain.N_TOKENS, self.d_model).to(parameters)
-        each_x, each_y = (positions[i].expand(self.n_elements, -1) for i in (0, 2))
-        self.table_positions = torch.cat([each_x, each_y, positions[1:2], positions[3:]])  # (2P + 2, D)
+        fixed = plain.sinusoidal_positions(plain.N_TOKENS, self.d_model).to(parameters)
+        self.positions = self.w.get("positions", fixed)  # (T, D), or (R, T, D) where they are learned
+        at = [0] * self.n_elements + [2] * self.n_elements + [1, 3]  # of the table's rows
+        self.position = torch.tensor(at, device=parameters.device)  # (2P + 2,)
 
     def forward(self, x: Tensor, y: Tensor, drop: Drop | None = None) -> Tensor:
         """Logits (R, B, V) of the equations x op y, int64 (R, B) each."""
         p, n_equations = self.n_elements, x.shape[1]
-        self.drop = drop
+        self.drop, self.n_equations = drop, n_equations  # B
         self.n_x = p if drop is None else n_equations  # X
-        self.n_equations = n_equations  # B
         self.table_row = self._table_row(x, y)  # (R, N), of each row of the residual
         # (R, 2B), the rows of positions 0 and 1 that each equation sees:
         self.x_row = None if drop else torch.cat([x, p + x], dim=1)
         self.saved: dict[str, Saved] = {}
-        embedding = self.w["embedding.weight"]
-        self.table = torch.cat([embedding[:, :p], embedding], dim=1).add_(self._positions())
+        embedding, positions = self.w["embedding.weight"], self.positions[..., self.position, :]
+        self.table = torch.cat([embedding[:, :p], embedding], dim=1).add_(positions)
         residual = self._take(self.table, self.table_row)
         for layer in range(self.n_layers):
             attended = self._attention(layer, residual) if layer > 0 else self._first_attention(x, y)
@@ -152,28 +152,18 @@ class TransformerNetwork(Network):
             g, dattended = self._branches_backward(layer, g)
             backward = self._attention_backward if layer > 0 else self._first_attention_backward
             g = backward(layer, g, dattended)
-        dembedding = self.dw["embedding.weight"]
-        dembedding.copy_(g[:, p:])
+        dembedding = self.dw["embedding.weight"].copy_(g[:, p:])
         dembedding[:, :p] += g[:, :p]
         if "positions" in self.dw:
-            each_x, each_y, op, equals = g.split([p, p, 1, 1], dim=1)
-            at = [each_x.sum(1), op[:, 0], each_y.sum(1), equals[:, 0]]
-            self.dw["positions"].copy_(torch.stack(at, dim=1))
+            x, y, op, equals = (of.sum(1) for of in g.split([p, p, 1, 1], dim=1))
+            self.dw["positions"].copy_(torch.stack([x, op, y, equals], dim=1))
 
     def drop_counter(self, n_rows: int, n_equations: int, width: int) -> Tensor:
         """Counters (N, width) in a branch (B, T, width), for all positions or the last alone."""
-        row = torch.arange(n_rows, device=self.table_positions.device)
+        row = torch.arange(n_rows, device=self.position.device)
         position = row // n_equations + plain.N_TOKENS - n_rows // n_equations
-        first = (row % n_equations * plain.N_TOKENS + position) * width
-        return first[:, None] + torch.arange(width, device=row.device)
-
-    def _positions(self) -> Tensor:
-        """Positions of the table's rows, (2P + 2, D), or (R, 2P + 2, D) where they are learned."""
-        if "positions" not in self.w:
-            return self.table_positions
-        at = self.w["positions"][:, :, None]  # (R, T, 1, D)
-        each_x, each_y = (at[:, i].expand(-1, self.n_elements, -1) for i in (0, 2))
-        return torch.cat([each_x, each_y, at[:, 1], at[:, 3]], dim=1)
+        first = (row % n_equations * plain.N_TOKENS + position)[:, None] * width
+        return first + torch.arange(width, device=row.device)
 
     def _table_row(self, x: Tensor, y: Tensor) -> Tensor:
         p = self.n_elements
@@ -280,8 +270,7 @@ class TransformerNetwork(Network):
         x, b = self.n_x, self.n_equations
         (k, v), (kx, vx) = kv.split(self.d_model, -1), at_x.split(self.d_model, -1)
         # Rows of positions 0 to 3:
-        ends = ((0, x), (x, 2 * x), (2 * x, 2 * x + b), (2 * x + b, 2 * x + 2 * b))
-        own = [slice(*end) for end in ends]
+        own = [slice(*end) for end in ((0, x), (x, 2 * x), (2 * x, 2 * x + b), (2 * x + b, 2 * x + 2 * b))]
         seen = [([k[:, own[0]]], [v[:, own[0]]])]
         seen.append(([k[:, own[0]], k[:, own[1]]], [v[:, own[0]], v[:, own[1]]]))
         at = [slice(0, b), slice(b, 2 * b)]

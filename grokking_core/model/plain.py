@@ -109,11 +109,8 @@ class Transformer(nn.Module):
         if run.norm == "pre":
             self.final_norm = nn.LayerNorm(run.d_model)
         self.output = nn.Linear(run.d_model, vocabulary, bias=False)
-        positions = sinusoidal_positions(N_TOKENS, run.d_model).float()
-        if run.positions == "learned":
-            self.positions = nn.Parameter(positions)
-        else:
-            self.register_buffer("positions", positions, persistent=False)
+        at = sinusoidal_positions(N_TOKENS, run.d_model).float()
+        self.positions = nn.Parameter(at) if run.positions == "learned" else nn.Buffer(at, persistent=False)
 
     def residual(self, tokens: Tensor, drop: DropMask | None = None) -> Tensor:
         """Residual stream after the last block, (B, T, D); `tokens` are int64 of shape (B, T)."""
