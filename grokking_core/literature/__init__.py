@@ -1,7 +1,7 @@
 """The ledger of the literature: what papers after the first claim, each with the function that decides it.
 
 A row is decided as a claim of the paper is (see `claims`): by a function of the records of the experiments
-that its parameters name, whose docstring is the rule. A file has the rows of one page.
+that its parameters name, whose docstring is the rule. The rows of a file are of one page.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from grokking_core.literature import (
     accelerators,
     capacity,
     data_share,
+    held_norm,
     norm_clock,
     retention,
     softmax,
@@ -27,6 +28,7 @@ from grokking_core.runs.records import Records
 PAGES = (
     data_share,
     norm_clock,
+    held_norm,
     accelerators,
     retention,
     watched,

@@ -116,7 +116,7 @@ def powers_of_rate_and_decay(norm_clock: Records) -> Verdict:
     kind = kind_of([abs(ours - theirs) <= NEAR for ours, theirs in zip(found, EXPONENTS, strict=True)])
     if n_cells(table) < CELLS or np.isnan(found).any():
         kind = "not reached"
-    censored = len(clock.waits(norm_clock)) - len(table)
+    censored = len(clock.waits(free(norm_clock))) - len(table)
     text = (
         f"Exponents: {found[0]:.2f} of the rate, {found[1]:.2f} of the decay. Left out: {censored} runs that "
     )
@@ -124,8 +124,13 @@ def powers_of_rate_and_decay(norm_clock: Records) -> Verdict:
 
 
 def waited(records: Records) -> pd.DataFrame:
-    """Rows of `measures.clock.waits` of the runs that grokked after they had fitted."""
-    return clock.waits(records).dropna(subset="delay")
+    """Rows of `measures.clock.waits` of the `free` runs that grokked after they had fitted."""
+    return clock.waits(free(records)).dropna(subset="delay")
+
+
+def free(records: Records) -> Records:
+    """The runs whose norm is not held."""
+    return records.where(lambda run: not run.norm_hold)
 
 
 def n_cells(table: pd.DataFrame) -> int:

@@ -20,6 +20,9 @@ METHODS: dict[str, dict[str, Any]] = {  #: that are said to hasten grokking, aft
 }
 
 
+_NO_DECAY: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0.0}
+
+
 def norm_clock(
     *,
     operation: str = "x+y",
@@ -29,12 +32,36 @@ def norm_clock(
     seeds: Sequence[int] = (0, 1, 2),
     steps: int = 20_000,
     stop_at: float | None = 0.99,
+    held_norms: Sequence[float] = (0.5, 0.7, 1.0),
+    init_scales: Sequence[float] = (0.35, 0.5, 0.7, 1.0),
+    held_lr: float = 3e-3,
+    held_steps: int = 8000,
     **task: Unpack[Task],
 ) -> Plan:
-    """Whether the weight norm tells the time of grokking: a grid of learning rate and decay."""
+    """Whether the weight norm tells the time of grokking: a grid of learning rate and decay; and norms held.
+
+    Without decay, and with the norm held at each share of the first, a network's logits are as they are and
+    divided as if its norm were each smaller one, see `temperature`. Other networks begin with smaller
+    weights, and keep the norm of these.
+    """
+    common: dict[str, Any] = {"operation": operation, "train_fraction": train_fraction, **task}
     cells = [{"lr": lr, "weight_decay": decay} for lr, decay in product(learning_rates, weight_decays)]
-    runs = grid(*cells, seeds=seeds, operation=operation, train_fraction=train_fraction, **task)
-    return Plan((Part(runs=runs, steps=steps, stop_at=stop_at),))
+    pairs = [(norm, like) for norm, like in product(held_norms, held_norms) if like <= norm]
+    held = [{"norm_hold": norm, "temperature": temperature(norm, like)} for norm, like in pairs]
+    begun = [{"norm_hold": 1.0, "init_scale": scale} for scale in init_scales]
+    common |= {"seeds": seeds}
+    runs = [run for some in (held, begun) for run in grid(*some, lr=held_lr, **_NO_DECAY, **common)]
+    return Plan(
+        (
+            Part(runs=grid(*cells, **common), steps=steps, stop_at=stop_at),
+            Part(runs=tuple(runs), steps=held_steps, stop_at=stop_at),
+        )
+    )
+
+
+def temperature(norm: float, like: float) -> float:
+    """What divides the logits at one norm so that their scale is as at another: they go with its square."""
+    return round((norm / like) ** 2, 6)
 
 
 def accelerators(

@@ -14,7 +14,7 @@ from grokking_core import literature
 from grokking_core.claims import KINDS, Verdict
 from grokking_core.literature import LEDGER
 from grokking_core.paper.experiments import EXPERIMENTS, VARIANTS
-from grokking_core.plans.followups import METHODS
+from grokking_core.plans.followups import METHODS, temperature
 from grokking_core.plans.softmax import ARMS
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
@@ -76,7 +76,35 @@ def by_rate(low, high):
     return records(cells(low, rates=(3e-4,)), cells(high, rates=(1e-3, 3e-3)))
 
 
-def raced(decay=1.0, **updates):
+def held(cells, n=3):
+    """Networks at norms that are held, and with logits as at others, by when they grok; None: never."""
+    plain = {"optimizer": "adam", "weight_decay": 0.0}
+    return records(
+        *(
+            seeds(100, at, n, norm_hold=norm, temperature=temperature(norm, like), **plain)
+            for (norm, like), at in cells.items()
+        )
+    )
+
+
+def kept(gaps):
+    """Networks that keep the norm they begin with: how many times later they learn, by its scale."""
+    fields = {"norm_hold": 1.0, "optimizer": "adam", "weight_decay": 0.0}
+    return records(*(seeds(300, g and int(300 * g), init_scale=scale, **fields) for scale, g in gaps.items()))
+
+
+def windows(*quarters, throughout=3, never=0):
+    """How many of three networks learn with decay in each quarter of 4,000 updates, throughout and never."""
+    spans = [(1000 * i, 1000 * i + 1000, n) for i, n in enumerate(quarters)]
+    spans += [(0, 4000, throughout)] if throughout is not None else []
+    acts = [({"decay_from": a, "decay_to": b}, n) for a, b, n in spans]
+    acts += [({"weight_decay": 0.0, "decay_to": 4000}, never)] if never is not None else []
+    return records(
+        [record(300, 1000 if seed < n else None, seed=seed, **of) for of, n in acts for seed in range(3)]
+    )
+
+
+def raced(decay=1.0, operation="x+y", **updates):
     """Runs of methods that hold 95 % after so many updates in the better of two cells; None: never."""
     names = {"adamw": "AdamW", "ema": "Grokfast-EMA", "ma": "Grokfast-MA", "perp": "perpGrad", "muon": "Muon"}
     slow, fast = ({"lr": lr, "weight_decay": decay} for lr in (1e-3, 3e-3))
@@ -270,6 +298,33 @@ CASES = {
         Case("partly", 12, "-1.00 of the rate, 0.30", lambda: cells(wait=lambda lr, wd: 2 * wd**0.3 / lr)),
         Case("differs", 12, "1.00 of the rate, 1.00", lambda: cells(wait=lambda lr, decay: 4e6 * lr * decay)),
         Case("not reached", 6, "nan of the decay", lambda: cells(decays=(1.0,))),
+    ],
+    "logits_carry_the_norm": [
+        Case("agrees", 9, "Taken back: 97", lambda: held({(0.5, 0.5): 300, (1, 1): 2000, (1, 0.5): 350})),
+        Case("agrees", 9, "Taken back: at least 97", lambda: held(
+            {(0.5, 0.5): 300, (1, 1): None, (1, 0.5): 400})),
+        Case("agrees", 12, "at 0.5 of the first norm", lambda: held(
+            {(0.5, 0.5): 300, (0.7, 0.5): 3000, (1, 1): 2000, (1, 0.5): 350})),
+        Case("partly", 9, "Taken back: 58", lambda: held({(0.5, 0.5): 300, (1, 1): 2000, (1, 0.5): 1000})),
+        Case("differs", 9, "Taken back: 0 %", lambda: held({(0.5, 0.5): 300, (1, 1): 2000, (1, 0.5): 2000})),
+        Case("differs", 9, "Taken back: -", lambda: held({(0.5, 0.5): 300, (1, 1): 2000, (1, 0.5): None})),
+        Case("not reached", 9, "4,000 (not reached) there", lambda: held(
+            {(0.5, 0.5): 300, (1, 1): None, (1, 0.5): None})),
+        Case("not reached", 9, "least 10.7", lambda: held({(0.5, 0.5): 300, (1, 1): None, (1, 0.5): 3500})),
+        Case("not reached", 9, "at 0.5", lambda: held({(0.5, 0.5): 1500, (1, 1): 2000, (1, 0.5): 1500})),
+        Case("not reached", 9, "4,000 (not reached) at 0.5", lambda: held(
+            {(0.5, 0.5): None, (1, 1): 900, (1, 0.5): 900})),
+        Case("not reached", 0, "not all there", lambda: held({(0.5, 0.5): 300, (1, 1): 2000})),
+        Case("not reached", 0, "not all there", lambda: cells()),
+    ],
+    "small_norms_learn_at_once": [
+        Case("agrees", 9, "1.5 at 0.35; 5 at 0.5; 20 at 1", lambda: kept({0.35: 1.5, 0.5: 5, 1.0: 20})),
+        Case("agrees", 6, "not learned at 1", lambda: kept({0.5: 1.5, 1.0: None})),
+        Case("partly", 6, "4 at 0.5; 20 at 1", lambda: kept({0.5: 4, 1.0: 20})),
+        Case("differs", 6, "20 at 0.5; 4 at 1", lambda: kept({0.5: 20, 1.0: 4})),
+        Case("not reached", 6, "1.5 at 1", lambda: kept({0.5: 1.2, 1.0: 1.5})),
+        Case("not reached", 6, "not learned at 0.5", lambda: kept({0.5: None, 1.0: 20})),
+        Case("not reached", 3, "1.5 at 0.5", lambda: kept({0.5: 1.5})),
     ],
     "slow_gradients_hasten": [
         Case("agrees", 18, "rate 0.003", lambda: raced(adamw=1000, ema=500, ma=800)),
