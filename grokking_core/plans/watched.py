@@ -9,11 +9,34 @@ from typing import Any, Unpack
 
 from grokking_core.plans.grids import Shared, grid
 from grokking_core.plans.parts import Part, Plan
+from grokking_core.runs.record import LEARNED
 from grokking_core.runs.run import Run
 
 LEARNING = {"x+y": 0.4, "x*y": 0.4, "x/y": 0.5}  #: shares of the table that are enough
 CONTROLS = {"x^3+xy^2+y": 0.4, "x+y": 0.15}  #: that are not
+SUMS = {"x+y": 0.15}  #: those of them whose answers have frequencies
 RANDOM = {"x+y": 0.4}  #: with every training answer drawn at random
+
+
+def tasks(
+    *,
+    learning: Mapping[str, float] = LEARNING,
+    controls: Mapping[str, float] = CONTROLS,
+    random_answers: Mapping[str, float] = RANDOM,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    steps: int = 5000,
+    watch_every: int | None = 100,
+    **shared: Unpack[Shared],
+) -> Part:
+    """The runs that several pages watch: tasks that are learned, and three kinds that are not."""
+    settings: list[dict[str, Any]] = [
+        {"operation": o, "train_fraction": f} for of in (learning, controls) for o, f in of.items()
+    ]
+    sizes: dict[str, Any] = {name: size for name, size in shared.items() if name in ("p", "n")}
+    for operation, fraction in random_answers.items():
+        n_train = Run(operation=operation, train_fraction=fraction, **sizes).n_train
+        settings.append({"operation": operation, "train_fraction": fraction, "outliers": n_train})
+    return Part(runs=grid(*settings, seeds=seeds, **shared), steps=steps, watch_every=watch_every)
 
 
 def early_warnings(
@@ -24,31 +47,42 @@ def early_warnings(
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     steps: int = 5000,
     watch_every: int | None = 100,
+    s5_fraction: float = 0.45,
+    s5_d_model: int = 128,
+    s5_seeds: Sequence[int] = (2,),
+    s5_steps: int = 25_000,
     **shared: Unpack[Shared],
 ) -> Plan:
-    """Signals before generalization, on tasks that are learned and on three kinds that are not."""
-    tasks: list[dict[str, Any]] = [
-        {"operation": o, "train_fraction": f} for of in (learning, controls) for o, f in of.items()
-    ]
-    sizes: dict[str, Any] = {name: size for name, size in shared.items() if name in ("p", "n")}
-    for operation, fraction in random_answers.items():
-        n_train = Run(operation=operation, train_fraction=fraction, **sizes).n_train
-        tasks.append({"operation": operation, "train_fraction": fraction, "outliers": n_train})
-    runs = grid(*tasks, seeds=seeds, **shared)
-    return Plan((Part(runs=runs, steps=steps, watch=("early_warnings",), watch_every=watch_every),))
+    """Signals before generalization, on tasks that are learned and on three kinds that are not.
+
+    Products in S5, which take longer and a wider network, end when they are learned.
+    """
+    of: dict[str, Any] = {"learning": learning, "controls": controls, "random_answers": random_answers}
+    on_residues = tasks(**of, seeds=seeds, steps=steps, watch_every=watch_every, **shared)
+    on_letters = Part(
+        runs=grid(
+            {"operation": "s5:xy", "train_fraction": s5_fraction},
+            seeds=s5_seeds,
+            **{**shared, "d_model": s5_d_model},
+        ),
+        steps=s5_steps,
+        stop_at=LEARNED,
+        watch_every=watch_every,
+    )
+    return _watching("early_warnings", on_residues, on_letters)
 
 
-@wraps(early_warnings, assigned=("__annotations__",))  # it has the same parameters
+@wraps(tasks, assigned=("__annotations__",))  # it has the same parameters
 def fourier(**asked: Any) -> Plan:
     """Frequencies in logits, embedding and output rows, of sums and of products by logarithms."""
-    asked.setdefault("controls", {"x+y": CONTROLS["x+y"]})
-    return _watching("fourier", early_warnings(**asked))
+    asked.setdefault("controls", SUMS)
+    return _watching("fourier", tasks(**asked))
 
 
-@wraps(early_warnings, assigned=("__annotations__",))  # it has the same parameters
+@wraps(tasks, assigned=("__annotations__",))  # it has the same parameters
 def topology(**asked: Any) -> Plan:
     """Loops in the embedding, before and after generalization."""
-    return _watching("topology", early_warnings(**asked))
+    return _watching("topology", tasks(**asked))
 
 
 def is_control(run: Run) -> bool:
@@ -56,5 +90,5 @@ def is_control(run: Run) -> bool:
     return run.outliers == run.n_train or run.train_fraction <= CONTROLS.get(run.operation, 0.0)
 
 
-def _watching(probe: str, plan: Plan) -> Plan:
-    return Plan(tuple(replace(part, watch=(probe,)) for part in plan.parts))
+def _watching(probe: str, *parts: Part) -> Plan:
+    return Plan(tuple(replace(part, watch=(probe,)) for part in parts))
