@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, Unpack
 
@@ -75,16 +75,23 @@ def accelerators(
     weight_decays: Sequence[float] = (0.3, 1.0, 3.0),
     seeds: Sequence[int] = (0, 1, 2),
     steps: int = 2000,
+    elsewhere: Mapping[str, Sequence[str]] = {"x-y": ("AdamW", "Muon")},
     **task: Unpack[Task],
 ) -> Plan:
-    """What hastens grokking: every method on one grid of learning rate and decay, each run to the end."""
-    if unknown := [name for name in methods if name not in METHODS]:
-        raise ValueError(f"methods has {unknown[0]!r}; the methods are {', '.join(METHODS)}")
+    """What hastens grokking: every method on one grid of learning rate and decay, each run to the end.
+
+    `elsewhere` has the methods that are held against each other on other operations, too.
+    """
     cells = [{"lr": lr, "weight_decay": decay} for lr, decay in product(learning_rates, weight_decays)]
-    settings = [METHODS[name] | cell for name, cell in product(methods, cells)]
-    network = {"architecture": architecture, "n_layers": n_layers}
-    runs = grid(*settings, seeds=seeds, operation=operation, train_fraction=train_fraction, **network, **task)
-    return Plan((Part(runs=runs, steps=steps),))
+    network = {"architecture": architecture, "n_layers": n_layers, "train_fraction": train_fraction, **task}
+    parts = []
+    others = {name: some for name, some in elsewhere.items() if name != operation}
+    for each, of_each in ({operation: methods} | others).items():
+        if unknown := [name for name in of_each if name not in METHODS]:
+            raise ValueError(f"methods has {unknown[0]!r}; the methods are {', '.join(METHODS)}")
+        settings = [METHODS[name] | cell for name, cell in product(of_each, cells)]
+        parts.append(Part(runs=grid(*settings, seeds=seeds, operation=each, **network), steps=steps))
+    return Plan(tuple(parts))
 
 
 def method_of(run: Run) -> str:

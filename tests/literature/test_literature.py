@@ -110,11 +110,17 @@ def raced(decay=1.0, operation="x+y", **updates):
     slow, fast = ({"lr": lr, "weight_decay": decay} for lr in (1e-3, 3e-3))
     return records(
         *(
-            seeds(100, validation and f * validation, **METHODS[names[name]], **cell)
+            seeds(100, validation and f * validation, operation=operation, **METHODS[names[name]], **cell)
             for name, validation in updates.items()
             for f, cell in ((2, slow), (1, fast))
         )
     )
+
+
+def both(sums, differences):
+    """Races of AdamW and Muon on x+y and on x-y."""
+    first, second = (dict(zip(("adamw", "muon"), of, strict=False)) for of in (sums, differences))
+    return records(raced(**first), raced(operation="x-y", **second))
 
 
 def lasting(later, decays=(1.0,), n=3, traps=None, rank=None, epochs=10, **fields):
@@ -339,6 +345,15 @@ CASES = {
         Case("agrees", 12, "decay 1", lambda: raced(adamw=1000, muon=600)),
         Case("differs", 12, "Muon 1,236", lambda: raced(adamw=1000, muon=1200)),
         Case("not reached", 0, "Ours", lambda: raced(adamw=1000, perp=100)),
+    ],
+    "muon_hastens_sums_alone": [
+        Case("agrees", 24, "x-y: AdamW 515", lambda: both((1000, 500), (500, 900))),
+        Case("agrees", 24, "Muon in none of 2", lambda: both((1000, 500), (500, None))),
+        Case("partly", 24, "x+y: AdamW 515", lambda: both((500, 900), (500, 900))),
+        Case("differs", 24, "x-y: AdamW 927", lambda: both((500, 900), (900, 500))),
+        Case("not reached", 0, "On x-y there", lambda: both((500, 900), (500,))),
+        Case("not reached", 0, "On x-y there", lambda: both((500, 900), ())),
+        Case("not reached", 0, "On x+y there", lambda: both((None, None), (900, 900))),
     ],
     "accuracy_collapses_again": [
         Case("agrees", 3, "3 fell below 90 % later and 3 ended there", lambda: lasting(FALL)),

@@ -5,7 +5,7 @@ import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from grokking_core.model import plain
-from grokking_core.plans.followups import norm_clock, temperature
+from grokking_core.plans.followups import accelerators, norm_clock, temperature
 from grokking_core.runs.run import Run
 
 
@@ -28,3 +28,11 @@ def test_scale_of_logits_goes_with_the_square_of_the_norm():
         first = network(equations).std().item()
         vector_to_parameters(0.5 * parameters_to_vector(network.parameters()), network.parameters())
         assert network(equations).std().item() == pytest.approx(first / temperature(1.0, 0.5), rel=0.2)
+
+
+def test_some_methods_are_held_against_each_other_on_other_operations():
+    first, second = accelerators(operation="x*y", elsewhere={"x*y": ["Muon"], "x-y": ["AdamW"]}).parts
+    assert ({run.operation for run in first.runs}, len(first.runs)) == ({"x*y"}, 162)
+    assert ({run.operation for run in second.runs}, len(second.runs)) == ({"x-y"}, 27)
+    with pytest.raises(ValueError, match="methods has 'Lion'"):
+        accelerators(elsewhere={"x-y": ["Lion"]})
