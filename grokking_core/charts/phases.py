@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SHADES = ("0.95", "0.9", "0.82")  # memorising, a circuit that forms, clean-up
 
 
-def phases(records: Sequence[Record], axes: Sequence[Axes]) -> None:
+def phases(records: Sequence[Record], axes: Sequence[Axes], marks: Iterable[int] = ()) -> None:
     """Draw two panels of the first record: losses in nats; shares, each in [0, 1].
 
     The grounds are the run's phases, see `measures.phases`: memorising, a circuit that forms, clean-up.
@@ -29,8 +29,10 @@ def phases(records: Sequence[Record], axes: Sequence[Axes]) -> None:
         With what `fourier` watched; may be empty.
     axes : sequence of two matplotlib Axes
         Where to draw.
+    marks : iterable of int
+        Updates that get a dotted line, such as those of another run.
     """
-    losses, shares = axes
+    losses, shares = map(look.axes, axes)
     for record in records[:1]:
         curve: Any = record.curve.set_index("step")
         frame: Any = record.watched["fourier"].set_index("step")
@@ -40,10 +42,10 @@ def phases(records: Sequence[Record], axes: Sequence[Axes]) -> None:
             "restricted to keys": frame["restricted_loss"], "training, without keys": frame["excluded_loss"],
         })  # fmt: skip
         _lines(shares, {
-            "share of the last keys in the logits": measures.key_share(record),
-            "Gini coefficient, embedding": frame["gini_embedding"],
-            "Gini coefficient, output rows": frame["gini_output"],
-            "sum of squared weights, of its largest": norms / norms.max(),
+            "share of the last keys": measures.key_share(record),
+            "Gini, embedding": frame["gini_embedding"],
+            "Gini, output rows": frame["gini_output"],
+            "squared norm / largest": norms / norms.max(),
         })  # fmt: skip
         found = measures.phases(record)
         ends = [
@@ -51,6 +53,8 @@ def phases(records: Sequence[Record], axes: Sequence[Axes]) -> None:
             *(record.last_step if at is None else at for at in (found.shows, found.begins, found.ends)),
         ]
         for ax in axes:
+            for mark in marks:
+                ax.axvline(mark, color=look.GREY, ls=":", lw=0.8)
             for (start, end), shade in zip(pairwise(ends), SHADES, strict=True):
                 ax.axvspan(start, end, color=shade, lw=0, zorder=0)
             ax.set_xlim(0, record.last_step)

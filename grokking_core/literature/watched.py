@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pandas as pd
 
 from grokking_core import measures
-from grokking_core.claims.deciding import Verdict, kind_of
+from grokking_core.claims.deciding import TOGETHER, Verdict, kind_of
 from grokking_core.literature.rows import judged, row
-from grokking_core.plans.watched import is_control
+from grokking_core.plans.watched import is_control, is_published
+from grokking_core.runs import words
 from grokking_core.runs.records import Records
 
 ILDR, FALL = "ILDR over 2.5 x its value at fitting", "entropy fell by 0.05"  #: of measures.SIGNALS
 QUARTER = 0.25  #: of the logits, that the last keys have before T95
+CIRCUIT = (
+    "1-layer transformer without layer norm, x+y mod 113, 30 % of the table, full batches, 40,000 updates"
+)
+MARKS = {"circuit from": 1400, "clean-up from": 9400, "clean-up to": 14_000}  #: theirs, of the phases
+PARTS = ("few keys", "the circuit before the clean-up", "fastest in the clean-up", "at their updates")
+MANY, HALF = 6, 0.5  #: keys at most, one more than theirs; what they have of the logits at the end
 
 
 @row(
@@ -47,15 +57,18 @@ def entropy_collapse_leads(early_warnings: Records) -> Verdict:
 @row(
     "arXiv:2301.05217",
     "A circuit of a few frequencies grows smoothly under the plateau, before generalization.",
-    "1-layer transformer without layer norm, x+y mod 113, 30 % of the table, full batches, 40,000 updates",
+    CIRCUIT,
 )
 def circuit_grows_before(fourier: Records) -> Verdict:
-    """Decided by the runs that learned; keys are the frequencies with over 2 % of the logits at the end.
+    """Decided by the runs of the first paper's network that learned, as `measures.frequency_table` has them.
+
+    Keys are the frequencies with over 2 % of the logits at the end.
 
     Two parts, each for all of these runs: the keys had QUARTER of the logits before 95 % of the validation
     equations were right; at the end training loss without the keys is above that without as many others.
     agrees: both. partly: one. differs: none. not reached: no run learned.
     """
+    fourier = fourier.where(lambda run: not is_published(run))
     table = measures.frequency_table(fourier)
     if table.empty or (learned := table[table["T95"].notna()]).empty:
         return judged("not reached", 0, "No run learned.", fourier)
@@ -67,6 +80,60 @@ def circuit_grows_before(fourier: Records) -> Verdict:
     )
     text += f" and without them training loss was above that without others in {sum(matter)}."
     return judged(kind_of([all(early), all(matter)]), len(rows), text, fourier)
+
+
+@row(
+    "arXiv:2301.05217",
+    "In its own setting five frequencies carry the answer: their circuit forms from update 1,400 on, and "
+    "from 9,400 to 14,000 what was memorised goes, when weights shrink and frequencies thin out fastest.",
+    CIRCUIT,
+)
+def phases_of_the_published_setting(fourier: Records) -> Verdict:
+    """Decided by the runs of that setting that learned; see `measures.phases`.
+
+    Four parts, PARTS, each for all of these runs: at the end at most MANY keys have HALF of the logits; they
+    had a quarter before the clean-up began; in the clean-up the sum of squared weights falls, and the Gini
+    coefficient of the embedding rises, faster than while the circuit forms; the phases begin and end at
+    MARKS, up to a factor TOGETHER. agrees: all parts. partly: some. differs: none. not reached: no run of
+    that setting learned.
+    """
+    runs = fourier.where(is_published)
+    learned = [record for record in runs if record.steps_to(measures.GROKKED, "validation") is not None]
+    if not learned:
+        longest = max((record.last_step for record in runs), default=0)
+        text = f"None of {len(runs)} runs of that setting learned in up to {longest:,} updates."
+        return judged("not reached", len(runs), text, runs)
+    rows = measures.phase_table(learned).to_dict("records")
+    parts = [all(part) for part in zip(*map(_of_the_published, rows), strict=True)]
+    hold = words.listed(name for name, holds in zip(PARTS, parts, strict=True) if holds)
+    text = f"Of the four parts hold: {hold or 'none'}. {' '.join(map(_phases_in_words, rows))}"
+    return judged(kind_of(parts), len(rows), text, runs)
+
+
+def _of_the_published(row: dict[str, Any]) -> tuple[bool, ...]:
+    """The parts of `phases_of_the_published_setting` for a run."""
+    few = len(row["keys"].split(", ")) <= MANY and row["share"] >= HALF
+    forms = _known(row["formed"]) < _known(row["clean-up from"])
+    sharp = all(row[f"{of}, clean-up"] > row[f"{of}, forming"] for of in ("norm", "gini"))
+    near = all(mark / TOGETHER <= _known(row[name]) <= mark * TOGETHER for name, mark in MARKS.items())
+    return few, forms, sharp, near
+
+
+def _known(step: Any) -> float:
+    """An update; later than any where there is none."""
+    return math.inf if pd.isna(step) else float(step)
+
+
+def _phases_in_words(row: dict[str, Any]) -> str:
+    at = {name: "never" if pd.isna(row[name]) else f"{row[name]:,}" for name in ("formed", *MARKS)}
+    marks = ", ".join(f"{name} {at[name]} (theirs: {mark:,})" for name, mark in MARKS.items())
+    norm, gini = ([row[f"{of}, {phase}"] for phase in ("forming", "clean-up")] for of in ("norm", "gini"))
+    return (
+        f"Seed {row['seed']}: keys {row['keys'] or 'none'} with {row['share']:.0%} of the logits at the end;"
+        f" {marks}, the keys had a quarter of the logits at {at['formed']}. In a thousand updates the squared"
+        f" norm fell by {norm[0]:.1%} while the circuit formed and by {norm[1]:.1%} in the clean-up, and the"
+        f" Gini coefficient of the embedding rose by {gini[0]:.3f} and {gini[1]:.3f}."
+    )
 
 
 @row(

@@ -16,6 +16,17 @@ LEARNING = {"x+y": 0.4, "x*y": 0.4, "x/y": 0.5}  #: shares of the table that are
 CONTROLS = {"x^3+xy^2+y": 0.4, "x+y": 0.15}  #: that are not
 SUMS = {"x+y": 0.15}  #: those of them whose answers have frequencies
 RANDOM = {"x+y": 0.4}  #: with every training answer drawn at random
+PUBLISHED: dict[str, Any] = {  #: network and training of arXiv 2301.05217, as near as a `Run` comes to them
+    "operation": "x+y",
+    "train_fraction": 0.3,
+    "n_layers": 1,
+    "norm": "none",
+    "positions": "learned",
+    "init": "normal",
+    "loss_precision": "fp64",
+    "batch_size": "full",
+}
+PUBLISHED_EVERY = 200  #: updates after which its longer runs are looked at
 
 
 def tasks(
@@ -72,11 +83,34 @@ def early_warnings(
     return _watching("early_warnings", on_residues, on_letters)
 
 
-@wraps(tasks, assigned=("__annotations__",))  # it has the same parameters
-def fourier(**asked: Any) -> Plan:
-    """Frequencies in logits, embedding and output rows, of sums and of products by logarithms."""
-    asked.setdefault("controls", SUMS)
-    return _watching("fourier", tasks(**asked))
+def fourier(
+    *,
+    learning: Mapping[str, float] = LEARNING,
+    controls: Mapping[str, float] = SUMS,
+    random_answers: Mapping[str, float] = RANDOM,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    steps: int = 5000,
+    watch_every: int | None = 100,
+    published_p: int = 113,
+    published_d_model: int = 128,
+    published_seeds: Sequence[int] = (0,),
+    published_steps: int = 15_000,
+    **shared: Unpack[Shared],
+) -> Plan:
+    """Frequencies in logits, embedding and output rows, of sums and of products by logarithms.
+
+    Beside the tasks whose operations have frequencies the setting in which arXiv 2301.05217 found them, in
+    its sizes: PUBLISHED.
+    """
+    of: dict[str, Any] = {"learning": learning, "controls": controls, "random_answers": random_answers}
+    sizes = {"p": published_p, "d_model": published_d_model}
+    published = Part(
+        runs=grid(PUBLISHED, seeds=published_seeds, **{**shared, **sizes}),
+        steps=published_steps,
+        watch_every=PUBLISHED_EVERY,
+    )
+    first = tasks(**of, seeds=seeds, steps=steps, watch_every=watch_every, **shared)
+    return _watching("fourier", first, published)
 
 
 @wraps(tasks, assigned=("__annotations__",))  # it has the same parameters
@@ -88,6 +122,11 @@ def topology(**asked: Any) -> Plan:
 def is_control(run: Run) -> bool:
     """Whether a run has nothing to generalize from: random answers, or no more of the table than CONTROLS."""
     return run.outliers == run.n_train or run.train_fraction <= CONTROLS.get(run.operation, 0.0)
+
+
+def is_published(run: Run) -> bool:
+    """Whether a run has the setting of arXiv 2301.05217, sizes apart."""
+    return all(getattr(run, name) == value for name, value in PUBLISHED.items())
 
 
 def _watching(probe: str, *parts: Part) -> Plan:

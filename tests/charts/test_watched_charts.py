@@ -103,14 +103,14 @@ def published(**curve):
 def test_phases_are_grounds_behind_losses_and_shares():
     run = published(train_loss=1.0, validation_loss=[4.0, 5.0, 2.0, 0.01])
     _, axes = plt.subplots(2, 1)
-    charts.phases([run, published()], axes)
+    charts.phases([run, published()], axes, marks=[250])
     for ax in axes:
         grounds = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in ax.patches]
         assert grounds == [(0, 200), (200, 200), (200, 300)]
         assert ax.get_xlim() == (0, 300)
     losses, shares = ([line.get_ydata()[-1] for line in ax.get_lines()] for ax in axes)
-    assert losses == [1.0, 0.01, 0.5, 0.5]
-    assert shares == [0.8, 0.5, 0.5, 1 / 16]
+    assert losses == [1.0, 0.01, 0.5, 0.5, 1]
+    assert shares == [0.8, 0.5, 0.5, 1 / 16, 1]
 
 
 def test_phases_that_have_not_come_end_with_the_run():

@@ -16,6 +16,8 @@ from grokking_core.literature import LEDGER
 from grokking_core.paper.experiments import EXPERIMENTS, VARIANTS
 from grokking_core.plans.followups import METHODS, temperature
 from grokking_core.plans.softmax import ARMS
+from grokking_core.plans.watched import PUBLISHED
+from grokking_core.runs.record import COLUMNS, Record
 from grokking_core.runs.records import Records
 from grokking_core.runs.run import Run
 
@@ -211,6 +213,27 @@ def keys(at, without=2.0, learned=2000):
     names = ("restricted_accuracy", "random_accuracy", "all_accuracy", "held_out_accuracy")
     others = dict.fromkeys(names, 0.5) | {"excluded_loss": without, "excluded_random_loss": 1.0}
     return records(seen("fourier", learned, share_3=from_on(at, 0.4, 0.0), **others))
+
+
+def formed(share=0.9, early=0.3, fall=1.0, learned=14_000):
+    """A run of the published setting whose clean-up begins at 9,000 updates.
+
+    With its key's share of the logits at the end and at 5,000, and how far its validation loss is from having
+    fallen to a hundredth at 14,000.
+    """
+    steps = np.array([0, 100, 1400, 5000, 9000, 14_000, 20_000])
+    curve = pd.DataFrame(1.0, index=range(len(steps)), columns=pd.Index(COLUMNS))
+    curve["step"] = steps
+    curve["validation_loss"] = [5.0, 18.0, 20.0, 19.0, 9.0, 0.1 * fall, 0.1 * fall]
+    curve["train_accuracy"] = (steps >= 100).astype(float)
+    curve["validation_accuracy"] = (steps >= (learned or np.inf)).astype(float)
+    before = steps <= 9000
+    frame = {
+        "step": steps, "share_3": [0.0, 0.0, 0.12, early, 0.2, 0.2, share],
+        "weight_norm": np.where(before, 10.0, 4.0), "gini_embedding": np.where(before, 0.1, 0.5),
+    }  # fmt: skip
+    run = Run(**PUBLISHED, p=113)
+    return records(Record(run=run, curve=curve, watched={"fourier": pd.DataFrame(frame)}))
 
 
 def loops(*largest, control=True):
@@ -419,7 +442,16 @@ CASES = {
         Case("partly", 1, "without others in 0", lambda: keys(1000, without=0.5)),
         Case("differs", 1, "before T95 in 0 of 1", lambda: keys(3000, without=0.5)),
         Case("not reached", 0, "No run learned", lambda: keys(1000, learned=None)),
+        Case("not reached", 0, "Not asked for", formed),
         Case("not reached", 0, "Not asked for", records),
+    ],
+    "phases_of_the_published_setting": [
+        Case("agrees", 1, "clean-up from 9,000 (theirs: 9,400)", formed),
+        Case("partly", 1, "logits at 20,000", lambda: formed(early=0.2)),
+        Case("partly", 1, "keys 3 with 30%", lambda: formed(share=0.3)),
+        Case("differs", 1, "clean-up to never", lambda: formed(share=0.3, early=0.2, fall=9.0)),
+        Case("not reached", 1, "None of 1 runs", lambda: formed(learned=None)),
+        Case("not reached", 0, "Not asked for", lambda: keys(1000)),
     ],
     "loops_appear": [
         Case("agrees", 2, "2 of 2 runs", lambda: loops(0.5, 0.5)),

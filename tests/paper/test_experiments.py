@@ -36,7 +36,7 @@ def test_field_of_every_figures_runs_is_passed_on_to_them():
         width = "widths" if name == "capacity" else "d_model"  # there they are what is asked
         assert {"p", "n", width, "n_heads"} <= set(experiments.parameters(name))
         grids: dict = {"d_model": 64, "widths": [64], "n_heads": 2, "p": 23}
-        grids |= {"s5_d_model": 64}
+        grids |= {"s5_d_model": 64, "published_d_model": 64, "published_p": 23}
         grids["fractions"] = {"minibatch, Adam": [0.5]}
         grids["fractions"] = {"fig2_operations": {"x+y": [0.5]}, "fig6_outliers": {0: [0.5]}}.get(
             name, grids["fractions"]

@@ -32,3 +32,21 @@ def test_products_of_permutations_are_watched_for_early_warnings_alone(profile):
     assert not any(map(watched.is_control, on_letters["early_warnings"]))
     with pytest.raises(ValueError, match="fourier has no frequencies for operation='s5:xy'"):
         experiments.fourier(learning={"s5:xy": 0.9}).sweep()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_published_setting_is_told_from_the_first_papers(profile):
+    _, published = experiments.plan("fourier", profile).parts
+    assert all(map(watched.is_published, published.runs))
+    assert not any(map(watched.is_control, published.runs))
+    others = [run for name in experiments.EXPERIMENTS for run in experiments.plan(name, profile).runs]
+    assert [run for run in others if watched.is_published(run)] == list(published.runs)
+
+
+def test_published_setting_is_the_later_papers():
+    _, part = experiments.plan("fourier", "paper").parts
+    run = part.runs[0]
+    assert (run.operation, run.p, run.train_fraction, run.n_train) == ("x+y", 113, 0.3, 3831)
+    assert (run.n_layers, run.d_model, run.n_heads, run.hidden_width, run.norm) == (1, 128, 4, 512, "none")
+    assert (run.optimizer, run.lr, run.weight_decay, run.betas) == ("adamw", 1e-3, 1.0, (0.9, 0.98))
+    assert (run.effective_batch_size, run.warmup_steps, part.steps) == (3831, 10, 40_000)

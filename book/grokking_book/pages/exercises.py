@@ -25,7 +25,7 @@ from grokking_core.paper import experiments
 from grokking_core.paper.evidence import LEARNED
 from grokking_core.plans import Part, Plan
 from grokking_core.plans.capacity import n_parameters
-from grokking_core.plans.watched import is_control
+from grokking_core.plans.watched import is_control, is_published
 from grokking_core.records.store import Store
 from grokking_core.runs import words
 from grokking_core.runs.record import Record
@@ -262,9 +262,10 @@ def warned(plan: Plan, store: Store, threshold: float) -> Finding:
 
 
 def keys_of_each(plan: Plan, store: Store, threshold: float) -> Finding:
-    """The keys of each network, and when they had a quarter of its logits: a line a run."""
+    """The keys of each network of ours, and when they had a quarter of its logits: a line a run."""
     records = read(plan.parts, store)
-    rows = measures.frequency_table(records).to_dict("records") if records else []
+    ours = records.where(lambda run: not is_published(run))
+    rows = measures.frequency_table(ours).to_dict("records") if ours else []
     lines = [
         f"{row['task']}, seed {row['seed']}: keys {row['keys'] or 'none'}; a quarter of the logits"
         f" {_at(row['share 0.25'])}, 95 % in validation {_at(row['T95'])}"
