@@ -10,6 +10,7 @@ from grokking_core import measures
 from grokking_core.claims.deciding import NETWORKS, Verdict
 from grokking_core.literature.rows import judged, row
 from grokking_core.paper import evidence
+from grokking_core.plans.followups import window_of
 from grokking_core.runs import schedule, words
 from grokking_core.runs.record import LEARNED, Record
 from grokking_core.runs.records import Records
@@ -105,7 +106,7 @@ def a_boundary_of_decay(retention: Records) -> Verdict:
     most learned at all decays, down to BOUNDARY. not reached: no decay was tried that is so small, none
     sufficed, or those that failed were followed for less than EPOCHS.
     """
-    found = evidence.distinct([retention]).where(lambda run: run.weight_decay < COLLAPSE)
+    found = evidence.distinct([always(retention)]).where(lambda run: run.weight_decay < COLLAPSE)
     shares = {}
     for decay in sorted({record.run.weight_decay for record in found}):
         shares[decay] = np.mean([evidence.has_learned(r) for r in found if r.run.weight_decay == decay])
@@ -133,7 +134,7 @@ def collapse_at_strong_decay(retention: Records) -> Verdict:
     agrees: none fitted its training set. partly: one or more did, and fewer than half learned. differs: half
     or more learned. not reached: there are fewer than FEW.
     """
-    strong = evidence.distinct([retention]).where(lambda run: run.weight_decay >= COLLAPSE)
+    strong = evidence.distinct([always(retention)]).where(lambda run: run.weight_decay >= COLLAPSE)
     fitted = sum(record.steps_to(LEARNED, "train") is not None for record in strong)
     learned = sum(map(evidence.has_learned, strong))
     kind = "differs" if 2 * learned >= len(strong) else "partly" if fitted else "agrees"
@@ -161,8 +162,66 @@ def rank_is_overstated_at_grokking(retention: Records) -> Verdict:
     return judged(kind if found.n >= FEW else "not reached", found.n, text, retention)
 
 
+@row(
+    "arXiv:2605.04396",
+    "When weight decay acts decides between reasoning and memorising on a compositional task, but not on "
+    "modular arithmetic, where constant decay does as well.",
+    "a compositional task, and modular arithmetic as control; decay in a quarter of the training",
+)
+def timing_of_decay_is_nothing(retention: Records) -> Verdict:
+    """Decided by the shares of networks that learned with decay in a quarter of the updates; see `by_window`.
+
+    agrees: throughout as many learned as with any quarter, and with each quarter most did, or with none.
+    partly: the first of the two. differs: with some quarter more learned. not reached: throughout most did
+    not, or most did without decay, or one of these has no run on record.
+    """
+    shares: dict[str, float] = by_window(retention)["learned"].to_dict()
+    quarters = [share for when, share in shares.items() if when not in ("throughout", "never")]
+    text = "; ".join(f"{words.percent(share)} {when}" for when, share in shares.items())
+    n = sum(record.run.decay_to is not None for record in retention)
+    text = f"Learned with decay in a quarter of the updates, from its start on: {text}."
+    if not quarters or len(shares) < len(quarters) + 2 or not shares["never"] <= 0.5 < shares["throughout"]:
+        return judged("not reached", n, text, retention)
+    alike = len({share > 0.5 for share in quarters}) == 1
+    kind = "differs" if max(quarters) > shares["throughout"] else "agrees" if alike else "partly"
+    return judged(kind, n, text, retention)
+
+
+def always(records: Records) -> Records:
+    """The runs whose decay acts in all updates that are asked for."""
+    return records.where(lambda run: run.decay_to is None)
+
+
+def by_window(records: Records) -> pd.DataFrame:
+    """What becomes of networks by when decay acts, see `window_of`, in order of its start.
+
+    Returns
+    -------
+    DataFrame
+        By name: learned (share of the networks), when (median of the updates after which these had), end,
+        best (median validation accuracies, at the end and ever), n.
+    """
+    acts = records.where(lambda run: run.decay_to is not None)
+    budget = max((run.decay_to or 0 for run in acts.runs), default=0)
+    rows = [
+        {
+            "window": window_of(record.run, budget),
+            "learned": evidence.has_learned(record),
+            "when": record.steps_to(LEARNED, "validation"),
+            "end": record.curve["validation_accuracy"].iloc[-1],
+            "best": measures.best_accuracy(record),
+        }
+        for record in acts
+    ]
+    numbers = ["learned", "when", "end", "best"]
+    table = pd.DataFrame(rows, columns=["window", *numbers]).astype(dict.fromkeys(numbers, float))
+    found = table.groupby("window")
+    by = found[numbers].median().assign(learned=found["learned"].mean(), n=found.size())
+    return by.loc[sorted(by.index, key=lambda name: ({"throughout": 1, "never": 2}.get(name, 0), name))]
+
+
 def aftermath(records: Records) -> pd.DataFrame:
-    """One row a network that learned, in order of the runs: what became of it.
+    """One row a network that learned and was followed on, in order of the runs: what became of it.
 
     Returns
     -------
@@ -172,10 +231,9 @@ def aftermath(records: Records) -> pd.DataFrame:
         rank_ratio (of the output rows when it had learned over the end; NaN where one is not kept).
     """
     first: dict[object, Record] = {}
-    for record in records:
+    for record in always(records):
         first[record.run] = min(first.get(record.run, record), record, key=lambda each: each.last_step)
-    known = [record for record in evidence.distinct([records]) if evidence.has_learned(record)]
-    rows = [_after(first[record.run], record) for record in known]
+    rows = [_after(first[record.run], record) for record in evidence.distinct([always(records)])]
     names = [
         "weight_decay",
         "seed",
@@ -187,13 +245,15 @@ def aftermath(records: Records) -> pd.DataFrame:
         "traps",
         "rank_ratio",
     ]
-    return pd.DataFrame(rows, columns=names).astype(dict.fromkeys(names, float))
+    known = [row for row in rows if row]
+    return pd.DataFrame(known, columns=names).astype(dict.fromkeys(names, float))
 
 
 def _after(at: Record, end: Record) -> dict[str, float]:
-    """The row of `aftermath` of a network, from its record when it had learned and that of its end."""
+    """The row of `aftermath` of a network, from its records when it had learned and at its end; or none."""
     learned = end.steps_to(LEARNED, "validation")
-    assert learned is not None
+    if learned is None or learned == end.last_step:
+        return {}
     later = end.curve.loc[end.curve["step"] >= learned]
     validation = later["validation_accuracy"].to_numpy()
     row = {"weight_decay": end.run.weight_decay, "seed": end.run.seed, "learned": learned}

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 from grokking_core.plans.grids import Rated, Task, grid, setting_of
 from grokking_core.plans.parts import Part, Plan
+from grokking_core.runs import words
 from grokking_core.runs.run import Run
 
 METHODS: dict[str, dict[str, Any]] = {  #: that are said to hasten grokking, after what they are held against
@@ -107,6 +108,9 @@ def method_of(run: Run) -> str:
     raise ValueError(f"{run} has a method that is none of {', '.join(METHODS)}")
 
 
+WINDOWS = (0.0, 0.25, 0.5, 0.75)  #: shares of the updates from which on decay acts for a quarter of them
+
+
 def retention(
     *,
     operation: str = "x+y",
@@ -114,23 +118,44 @@ def retention(
     weight_decays: Sequence[float] = (0.5, 1.0, 2.0),
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     steps: int = 4000,
-    strong_decays: Sequence[float] = (10.0,),
-    strong_seeds: Sequence[int] = (0, 1, 2),
-    strong_steps: int = 1000,
+    other_decays: Mapping[float, int] = {10.0: 1000},
+    other_seeds: Sequence[int] = (0, 1, 2),
+    window_steps: int = 6000,
     **rated: Unpack[Rated],
 ) -> Plan:
     """Whether what was learned lasts: networks at several decays, when they have learned and long after.
 
-    `strong_steps` is the budget of the decays with which training is to fail.
+    `other_decays` has the updates at decays that are to be too weak or too strong, until a network learns.
+    `window_steps` is the budget of networks with decay in a part of it, throughout and never; see
+    `window_of`.
     """
-    decays, strong = ([{"weight_decay": decay} for decay in some] for some in (weight_decays, strong_decays))
     common = {"operation": operation, "train_fraction": train_fraction, **rated}
-    runs = grid(*decays, seeds=seeds, **common)
+    runs = grid(*({"weight_decay": decay} for decay in weight_decays), seeds=seeds, **common)
+    spans = [(start, start + 0.25) for start in WINDOWS] + [(0, 1)]
+    acts: list[dict[str, Any]] = [
+        {"decay_from": round(a * window_steps), "decay_to": round(b * window_steps)} for a, b in spans
+    ]
+    acts.append({"weight_decay": 0.0, "decay_to": window_steps})
+    others = (
+        Part(runs=grid({"weight_decay": decay}, seeds=other_seeds, **common), steps=budget, stop_at=0.99)
+        for decay, budget in other_decays.items()
+    )
     ends = ("output_rows", "traps")
     return Plan(
         (
             Part(runs=runs, steps=steps, stop_at=0.99, keep=ends[:1]),
             Part(runs=runs, steps=steps, keep=ends),
-            Part(runs=grid(*strong, seeds=strong_seeds, **common), steps=strong_steps),
+            *others,
+            Part(runs=grid(*acts, seeds=other_seeds, **common), steps=window_steps),
         )
     )
+
+
+def window_of(run: Run, budget: int) -> str | None:
+    """When decay acts in a run, in words: "from 25 %", "throughout", "never"; None without such a window."""
+    if run.decay_to is None:
+        return None
+    if not run.weight_decay:
+        return "never"
+    whole = run.decay_from == 0 and run.decay_to == budget
+    return "throughout" if whole else f"from {words.percent(run.decay_from / budget)}"

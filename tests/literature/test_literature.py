@@ -421,6 +421,17 @@ CASES = {
         Case("differs", 3, "median 0.5 [0.5, 0.5]", lambda: lasting(HOLD, rank=(3, 6))),
         Case("not reached", 0, "no estimate", lambda: lasting(HOLD)),
     ],
+    "timing_of_decay_is_nothing": [
+        Case("agrees", 18, "100 % from 0 %; 100 % from 25 %", lambda: windows(3, 3, 2, 2)),
+        Case("agrees", 18, "33.3 % from 75 %", lambda: windows(0, 0, 1, 1)),
+        Case("partly", 18, "0 % from 0 %", lambda: windows(0, 3, 3, 1)),
+        Case("differs", 18, "66.7 % throughout", lambda: windows(0, 3, 3, 1, throughout=2)),
+        Case("not reached", 18, "33.3 % throughout", lambda: windows(0, 3, 3, 1, throughout=1)),
+        Case("not reached", 18, "66.7 % never", lambda: windows(3, 3, 3, 3, never=2)),
+        Case("not reached", 15, "100 % throughout.", lambda: windows(3, 3, 3, 3, never=None)),
+        Case("not reached", 6, "0 % never", lambda: windows()),
+        Case("not reached", 0, "Learned with decay", lambda: lasting(HOLD)),
+    ],
     "held_out_geometry_leads": [
         Case("agrees", 2, "median lead 1,000", lambda: ildr(1000)),
         Case("partly", 2, "in 1 of 1 controls", lambda: ildr(1000, false=True)),
@@ -536,6 +547,11 @@ PARAMETERS = [
     for name, cases in CASES.items()
     for i, case in enumerate(cases)
 ]
+BESIDE = {  # rows of runs that others stand beside
+    "norm_predicts_the_delay", "norm_falls_on_the_plateau", "one_kappa_for_all_cells", "grokking_at_one_norm",
+    "powers_of_rate_and_decay", "accuracy_collapses_again", "traps_show_the_collapse", "most_keep_it",
+    "collapse_at_strong_decay", "rank_is_overstated_at_grokking",
+}  # fmt: skip
 FIRST = [parameter for parameter in PARAMETERS if parameter.id.endswith("-0")]
 
 
@@ -614,6 +630,26 @@ def test_rows_are_numbered_and_decided_by_experiments():
         rule = row.decide.__doc__ or ""
         assert rule.startswith("Decided by ")
         assert {kind for kind in KINDS if f"{kind}:" in rule} >= {"agrees", "differs", "not reached"}
+
+
+def test_runs_of_one_question_do_not_count_for_another():
+    strangers = {
+        "norm_clock": [*held({(1, 1): 2000, (1, 0.5): 350}), *kept({0.5: 5})],
+        "retention": [*windows(3, 2, 1, 0), *seeds(300, 4000, weight_decay=0.2, p=11)],
+    }
+    asked = [row for row in FIRST if row.values[0] in BESIDE]
+    for name, case in (row.values for row in asked):
+        alone, experiment = case.records(), ROWS[name].experiments[0]
+        found = ROWS[name].decide(records(alone, strangers[experiment]))
+        assert (found.kind, found.n) == (case.kind, case.n), found.measured
+
+
+def test_methods_are_compared_on_the_operation_on_which_most_stand():
+    of_sums = raced(adamw=1000, ema=500, ma=800, muon=600)
+    for name in ("slow_gradients_hasten", "muon_hastens"):
+        alone = ROWS[name].decide(of_sums)
+        beside = ROWS[name].decide(records(raced(operation="x-y", adamw=100, muon=900), of_sums))
+        assert beside == alone
 
 
 def test_nothing_on_record_decides_nothing(own_folders):

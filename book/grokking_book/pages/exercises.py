@@ -201,8 +201,8 @@ def _best(group: Sequence[Record], side: Side) -> str:
 
 
 def at_the_end(plan: Plan, store: Store, threshold: float) -> Finding:
-    """How much of the table is right after the last update, a line a run."""
-    records = read([replace(part, **CURVES) for part in plan.parts], store)
+    """How much of the table is right after the last update of the first part, the picture, a line a run."""
+    records = read([replace(plan.parts[0], stop_at=None, **CURVES)], store)
     lines = []
     for record in records:
         right = {name: f"{100 * share:.2f} %" for name, share in record.curve.iloc[-1].items()}
