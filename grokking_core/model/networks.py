@@ -113,7 +113,7 @@ class Network:
 class TransformerNetwork(Network):
     """R times `plain.Transformer`."""
 
-    SAVED = ("saved", "table", "final", "table_row", "x_row")
+    SAVED = ("saved", "table", "final", "table_row", "x")
 
     def __init__(self, run: Run, parameters: Tensor, gradients: Tensor):
         super().__init__(run, parameters, gradients)
@@ -121,7 +121,7 @@ class TransformerNetwork(Network):
         fixed = plain.sinusoidal_positions(plain.N_TOKENS, self.d_model).to(parameters)
         self.positions = self.w.get("positions", fixed)  # (T, D), or (R, T, D) where they are learned
         at = [0] * self.n_elements + [2] * self.n_elements + [1, 3]  # of the table's rows
-        self.position = torch.tensor(at, device=parameters.device)  # (2P + 2,)
+        self.position = torch.tensor(at).to(parameters.device)  # (2P + 2,)
 
     def forward(self, x: Tensor, y: Tensor, drop: Drop | None = None) -> Tensor:
         """Logits (R, B, V) of the equations x op y, int64 (R, B) each."""
@@ -129,8 +129,8 @@ class TransformerNetwork(Network):
         self.drop, self.n_equations = drop, n_equations  # B
         self.n_x = p if drop is None else n_equations  # X
         self.table_row = self._table_row(x, y)  # (R, N), of each row of the residual
-        # (R, 2B), the rows of positions 0 and 1 that each equation sees:
-        self.x_row = None if drop else torch.cat([x, p + x], dim=1)
+        # (R, B), which of the rows of positions 0 and 1 each equation sees; None: its own
+        self.x = None if drop else x
         self.saved: dict[str, Saved] = {}
         embedding, positions = self.w["embedding.weight"], self.positions[..., self.position, :]
         self.table = torch.cat([embedding[:, :p], embedding], dim=1).add_(positions)
@@ -188,10 +188,10 @@ class TransformerNetwork(Network):
 
     def _attend_by_token(self, qkv: Tensor, x: Tensor, y: Tensor, saved: Saved) -> Tensor:
         """What the rows that go on get from the first layer's attention, (R, N, D)."""
-        at_x, at_equation = ops.table_attention(qkv, x, y, self.n_heads, saved)
-        if self.x_row is None:  # each equation has rows of its own from here on
-            at_x = ops.take(at_x, torch.cat([x, self.n_elements + x], dim=1))
-        return torch.cat([at_x, at_equation], dim=1)[:, self._first_row(0) :]
+        at = ops.table_attention(qkv, x, y, self.n_heads, saved)
+        if self.x is None:  # each equation has rows of its own from here on
+            at[:2] = [ops.take(rows, x) for rows in at[:2]]
+        return torch.cat(at, dim=1)[:, self._first_row(0) :]
 
     def _first_attention_backward(self, layer: int, dresidual: Tensor, dattended: Tensor) -> Tensor:
         """Gradient with respect to the table."""
@@ -202,17 +202,19 @@ class TransformerNetwork(Network):
         dtable = ops.linear_backward(dqkv, saved["rows"], w, dw, self.buffer("dtable", *self.table.shape[1:]))
         if self.norm == "pre":
             dtable = self._norm_backward(f"{name}_norm", dtable)
-        return self._take_backward_(dresidual, self.table_row[:, first:], dtable)
+        return self._take_backward_(dresidual, first, dtable)
 
     def _attend_by_token_backward(self, g: Tensor, saved: Saved) -> Tensor:
         """Gradient with respect to qkv, from that with respect to what `_attend_by_token` returns."""
-        p, first = self.n_elements, self._first_row(0)
-        g = torch.nn.functional.pad(g, (0, 0, first, 0)) if first else g
-        g_x, g_equation = g.split([2 * self.n_x, 2 * self.n_equations], dim=1)
-        if self.x_row is None:
-            x = saved["x"]
-            g_x = ops.take_backward(g_x, torch.cat([x, p + x], dim=1), 2 * p)
-        return ops.table_attention_backward(g_x, g_equation, self.n_heads, saved)
+        at = self._by_position(g, self._first_row(0))
+        if self.x is None:
+            at[:2] = [ops.take_backward(rows, saved["x"], self.n_elements) for rows in at[:2]]
+        return ops.table_attention_backward(at, self.n_heads, saved)
+
+    def _by_position(self, rows: Tensor, first: int = 0) -> list[Tensor]:
+        """Rows of positions 0 to 3, (R, X, D), (R, X, D), (R, B, D), (R, B, D); zeros before the first."""
+        rows = torch.nn.functional.pad(rows, (0, 0, first, 0)) if first else rows
+        return [*rows.split([self.n_x, self.n_x, self.n_equations, self.n_equations], dim=1)]
 
     # Attention of the other layers: queries, keys and values of every row, each row with those it sees.
 
@@ -222,65 +224,66 @@ class TransformerNetwork(Network):
         rows = self._norm(f"{name}_norm", residual) if self.norm == "pre" else residual
         q = ops.linear(rows[:, first:], w[:, :d], self.buffer(f"{name}.q", n_rows - first, d))
         kv = ops.linear(rows, w[:, d:], self.buffer(f"{name}.kv", n_rows, 2 * d))
-        attended = self.buffer(f"{name}.attended", n_rows - first, d)
-        self.saved[name] = saved = {"rows": rows, "q": q, "kv": kv, "attended": attended}
-        self._attend(layer, q, kv, attended, saved)
-        return attended
+        self.saved[name] = saved = {"rows": rows, "q": q, "kv": kv}
+        saved["attended"] = self._attend(layer, q, kv, saved)
+        return saved["attended"]
 
-    def _attend(self, layer: int, q: Tensor, kv: Tensor, out: Tensor, saved: Saved) -> None:
+    def _attend(self, layer: int, q: Tensor, kv: Tensor, saved: Saved) -> Tensor:
         """Attention of the rows that go on, from their queries (R, N, D) and all keys and values."""
-        saved["at_x"] = kv if self.x_row is None else ops.take(kv[:, : 2 * self.n_x], self.x_row)
-        for section, keys, values in self._sights(layer, kv, saved["at_x"]):
-            saved[f"weight {section}"] = ops.attend(
-                q[:, section], keys, values, self.n_heads, out=out[:, section]
-            )
+        pieces = self._by_position(kv)
+        if self.x is not None:
+            pieces += [ops.take(piece, self.x) for piece in pieces[:2]]
+        saved["pieces"] = pieces = [piece.chunk(2, dim=-1) for piece in pieces]  # keys and values
+        attended = []
+        for section, seen in self._sights(layer):
+            keys, values = zip(*(pieces[i] for i in seen), strict=True)
+            saved[f"weight {section}"], rows = ops.attend(q[:, section], keys, values, self.n_heads)
+            attended.append(rows)
+        return ops.joined(attended)
 
     def _attention_backward(self, layer: int, dresidual: Tensor, dattended: Tensor) -> Tensor:
         """Gradient with respect to the residual that the layer was given."""
         name, first, d = f"blocks.{layer}.attention", self._first_row(layer), self.d_model
         w, dw, saved = self.w[f"{name}.qkv.weight"], self.dw[f"{name}.qkv.weight"], self.saved[name]
-        q, kv, rows = saved["q"], saved["kv"], saved["rows"]
-        dq, dkv = (self.buffer(name, *a.shape[1:]).zero_() for name, a in (("dq", q), ("dkv", kv)))
-        self._attend_backward(layer, dattended, dq, dkv, saved)
+        rows = saved["rows"]
+        dq, dkv = self._attend_backward(layer, dattended, saved)
         drows = ops.linear_backward(dkv, rows, w[:, d:], dw[:, d:], self.buffer("drows", *rows.shape[1:]))
         ops.write(dw[:, :d], torch.bmm, dq.mT, rows[:, first:])
-        drows[:, first:].baddbmm_(dq, w[:, :d])
+        ops.add_product_(drows[:, first:], dq, w[:, :d])
         if self.norm == "pre":
             drows = self._norm_backward(f"{name}_norm", drows)
         drows[:, first:] += dresidual
         return drows
 
-    def _attend_backward(self, layer: int, g: Tensor, dq: Tensor, dkv: Tensor, saved: Saved) -> None:
-        """Add the gradients of `_attend` to dq and dkv."""
-        q, kv, at_x = saved["q"], saved["kv"], saved["at_x"]
-        dat_x = dkv if self.x_row is None else self.buffer("dat_x", *at_x.shape[1:]).zero_()
-        sights = zip(self._sights(layer, kv, at_x), self._sights(layer, dkv, dat_x), strict=True)
-        for (section, keys, values), (_, dkeys, dvalues) in sights:
-            weight, of = saved[f"weight {section}"], (q[:, section], keys, values)
-            ops.attend_backward(g[:, section], weight, *of, dq[:, section], dkeys, dvalues)
-        if self.x_row is not None:
-            dkv[:, : 2 * self.n_x] += ops.take_backward(dat_x, self.x_row, 2 * self.n_x)
+    def _attend_backward(self, layer: int, g: Tensor, saved: Saved) -> tuple[Tensor, Tensor]:
+        """Gradients of `_attend` with respect to q and kv."""
+        q, pieces, sums = saved["q"], saved["pieces"], ops.Sums()
+        for section, seen in self._sights(layer):
+            keys, values = zip(*(pieces[i] for i in seen), strict=True)
+            names = (section.start, [("k", i) for i in seen], [("v", i) for i in seen])
+            weight = saved[f"weight {section}"]
+            ops.attend_backward(g[:, section], weight, q[:, section], keys, values, sums, names)
+        dq = ops.joined([sums[section.start] for section, _ in self._sights(layer)])
+        if self.x is not None:
+            at_x = torch.cat([sums[part, i] for i in (4, 5) for part in "kv"], dim=-1)
+            of_x = ops.take_backward(at_x, self.x, self.n_elements).chunk(4, dim=-1)
+            for name, rows in zip((("k", 0), ("v", 0), ("k", 1), ("v", 1)), of_x, strict=True):
+                sums.add(name, rows)
+        return dq, torch.cat([torch.cat([sums["k", i], sums["v", i]], dim=-1) for i in range(4)], dim=1)
 
-    def _sights(self, layer: int, kv: Tensor, at_x: Tensor) -> list[tuple[slice, list[Tensor], list[Tensor]]]:
-        """(rows, keys, values) for each position: which rows of the residual, and what each of them sees.
+    def _sights(self, layer: int) -> list[tuple[slice, list[int]]]:
+        """For each position, rows of the residual and which pieces of keys and values each of them sees.
 
-        `kv` (R, N, 2D) has keys and values of every row; `at_x` those of positions 0 and 1 for each equation,
-        position 0 first. Given their gradients instead, it returns the places of the gradients.
+        Pieces 0 to 3 belong to the rows of these positions, 4 and 5 to those of positions 0 and 1 for each
+        equation.
         """
         x, b = self.n_x, self.n_equations
-        (k, v), (kx, vx) = kv.split(self.d_model, -1), at_x.split(self.d_model, -1)
-        # Rows of positions 0 to 3:
-        own = [slice(*end) for end in ((0, x), (x, 2 * x), (2 * x, 2 * x + b), (2 * x + b, 2 * x + 2 * b))]
-        seen = [([k[:, own[0]]], [v[:, own[0]]])]
-        seen.append(([k[:, own[0]], k[:, own[1]]], [v[:, own[0]], v[:, own[1]]]))
-        at = [slice(0, b), slice(b, 2 * b)]
-        for last in (2, 3):
-            keys = [kx[:, at[0]], kx[:, at[1]], *(k[:, own[i]] for i in range(2, last + 1))]
-            values = [vx[:, at[0]], vx[:, at[1]], *(v[:, own[i]] for i in range(2, last + 1))]
-            seen.append((keys, values))
+        at_x = [0, 1] if self.x is None else [4, 5]
+        seen = [[0], [0, 1], [*at_x, 2], [*at_x, 2, 3]]
         if layer == self.n_layers - 1:
-            return [(slice(0, b), *seen[3])]
-        return [(section, *sight) for section, sight in zip(own, seen, strict=True)]
+            return [(slice(0, b), seen[3])]
+        ends = ((0, x), (x, 2 * x), (2 * x, 2 * x + b), (2 * x + b, 2 * x + 2 * b))
+        return [(slice(*end), pieces) for end, pieces in zip(ends, seen, strict=True)]
 
     # The two branches added to the residual stream, and their norms.
 
@@ -302,7 +305,7 @@ class TransformerNetwork(Network):
 
     def _onto(self, residual: Tensor, x: Tensor, w: str, norm: str) -> Tensor:
         """residual + x W^T, normed if norms come after."""
-        y = torch.baddbmm(residual, x, self.w[w].mT)
+        y = ops.plus_product(residual, x, self.w[w].mT)
         return self._norm(norm, y) if self.norm == "post" else y
 
     def _branches_backward(self, layer: int, g: Tensor) -> tuple[Tensor, Tensor]:
@@ -332,8 +335,15 @@ class TransformerNetwork(Network):
     def _take(self, table: Tensor, row: Tensor) -> Tensor:
         return ops.take(table, row)
 
-    def _take_backward_(self, g: Tensor, row: Tensor, dtable: Tensor) -> Tensor:
-        return dtable.add_(ops.take_backward(g, row, dtable.shape[1]))
+    def _take_backward_(self, g: Tensor, first: int, dtable: Tensor) -> Tensor:
+        """Add the gradient of the residual's rows, those from `first` on, to the gradient of the table."""
+        p, saved = self.n_elements, self.saved["blocks.0.attention"]
+        of_x, op, of_y, equals = self._by_position(g, first)
+        if self.x is None:
+            of_x = ops.take_backward(of_x, saved["x"], p)
+        of_y = ops.take_backward(of_y, saved["y"], p)
+        ones = [ops.take_backward(a, torch.zeros_like(a[..., 0], dtype=torch.int64), 1) for a in (op, equals)]
+        return dtable.add_(torch.cat([of_x, of_y, *ones], dim=1))
 
     def _norm(self, name: str, x: Tensor) -> Tensor:
         self.saved[name] = {}

@@ -51,9 +51,10 @@ class LoopedTransformerNetwork(TransformerNetwork):
             seen = np.repeat(_seen_rows(n_x, b)[None], self.n_runs, axis=0)
             self._indices[key] = seen, np.repeat(np.arange(seen.shape[1])[None], self.n_runs, axis=0)
         self.seen, self.own = self._indices[key]
-        if self.x_row is not None:  # (R, 2B) -> (R, B, 2), for positions 2 and 3 alike
+        if self.x is not None:  # for positions 2 and 3 alike
             at_equation = self.seen[:, 2 * n_x :].reshape(self.n_runs, 2, b, plain.N_TOKENS)
-            at_equation[..., :2] = self.x_row.numpy().reshape(self.n_runs, 1, 2, b).swapaxes(2, 3)
+            at_equation[..., 0] = self.x.numpy()[:, None]
+            at_equation[..., 1] = at_equation[..., 0] + self.n_elements
 
     def _sight(self, layer: int) -> loop_ops.Sight:
         """What the rows that go on see: in the first layer rows of the table, then of the residual."""
@@ -76,20 +77,24 @@ class LoopedTransformerNetwork(TransformerNetwork):
         loop_ops.attend_backward(g, saved["weight"], saved["sight"], qkv, qkv, dqkv, dqkv)
         return dqkv
 
-    def _attend(self, layer: int, q: Tensor, kv: Tensor, out: Tensor, saved: Saved) -> None:
-        saved["sight"] = self._sight(layer)
+    def _attend(self, layer: int, q: Tensor, kv: Tensor, saved: Saved) -> Tensor:
+        saved["sight"], out = self._sight(layer), self.buffer(f"attended {layer}", *q.shape[1:])
         saved["weight"] = loop_ops.attend(saved["sight"], q, kv, self.n_heads, out)
+        return out
 
-    def _attend_backward(self, layer: int, g: Tensor, dq: Tensor, dkv: Tensor, saved: Saved) -> None:
-        loop_ops.attend_backward(g, saved["weight"], saved["sight"], saved["q"], saved["kv"], dq, dkv)
+    def _attend_backward(self, layer: int, g: Tensor, saved: Saved) -> tuple[Tensor, Tensor]:
+        of = (saved["q"], saved["kv"])
+        dq, dkv = (self.buffer(n, *a.shape[1:]).zero_() for n, a in zip(("dq", "dkv"), of, strict=True))
+        loop_ops.attend_backward(g, saved["weight"], saved["sight"], *of, dq, dkv)
+        return dq, dkv
 
     # Embeddings, and norms with the sum before them.
 
     def _take(self, table: Tensor, row: Tensor) -> Tensor:
         return loop_ops.take(table, row, self.buffer("residual", row.shape[1], self.d_model))
 
-    def _take_backward_(self, g: Tensor, row: Tensor, dtable: Tensor) -> Tensor:
-        return loop_ops.take_backward_(g, row, dtable)
+    def _take_backward_(self, g: Tensor, first: int, dtable: Tensor) -> Tensor:
+        return loop_ops.take_backward_(g, self.table_row[:, first:], dtable)
 
     def _onto(self, residual: Tensor, x: Tensor, w: str, norm: str) -> Tensor:
         if self.norm != "post":

@@ -10,7 +10,7 @@ Axes: R runs, N rows, D, F widths, H heads, T attended positions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -35,6 +35,24 @@ def linear_backward(g: Tensor, x: Tensor, w: Tensor, dw: Tensor, out: Tensor) ->
     """Gradients of `linear`: dw <- g^T x, out <- g W."""
     write(dw, torch.bmm, g.mT, x)
     return write(out, torch.bmm, g, w)
+
+
+def plus_product(a: Tensor, x: Tensor, w: Tensor) -> Tensor:
+    """a + x w for each run: (R, N, F), (R, N, D), (R, D, F).
+
+    A product that adds to a tensor copies it first; compiled, the sum is made where it is used.
+    """
+    return a + torch.bmm(x, w) if torch.compiler.is_compiling() else torch.baddbmm(a, x, w)
+
+
+def add_product_(a: Tensor, x: Tensor, w: Tensor) -> Tensor:
+    """`plus_product`, in place of a, which may be a view."""
+    return a.add_(torch.bmm(x, w)) if torch.compiler.is_compiling() else a.baddbmm_(x, w)
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Rows of some tensors (R, N, D) after one another; of one alone its own, without a copy."""
+    return torch.cat([*parts], dim=1) if len(parts) > 1 else parts[0]
 
 
 def layer_norm(x: Tensor, w: Tensor, b: Tensor, saved: dict[str, Tensor]) -> Tensor:
@@ -95,23 +113,44 @@ def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     return torch.nn.functional.softplus(others - own.squeeze(-1))
 
 
-def attend(q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], n_heads: int, out: Tensor) -> Tensor:
-    """Attention of each row to T rows of its own: out <- sum_t softmax_t(q . k_t / sqrt(D / H)) v_t.
+def attend(
+    q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], n_heads: int
+) -> tuple[Tensor, Tensor]:
+    """Attention of each row to T rows of its own: sum_t softmax_t(q . k_t / sqrt(D / H)) v_t.
 
     Parameters
     ----------
-    q, out : Tensor
+    q : Tensor
         (R, N, D).
     keys, values : sequence of T tensors
         (R, N, D) each.
 
     Returns
     -------
-    Tensor
-        Attention weights, (T, R, N, H), for `attend_backward`.
+    Tensor, Tensor
+        Attention weights, (T, R, N, H), for `attend_backward`; and what comes of it, (R, N, D).
     """
     score = torch.stack([dot(q, k, n_heads) for k in keys])
-    return mix(score.mul_(1 / math.sqrt(q.shape[-1] // n_heads)), values, out)
+    return mix(score.mul_(1 / math.sqrt(q.shape[-1] // n_heads)), values)
+
+
+class Sums(dict[Hashable, Tensor]):
+    """Sums of gradients by name, each made anew with what is added: a compiler writes only the last one."""
+
+    def add(self, name: Hashable, more: Tensor) -> None:
+        """Add to a sum."""
+        self[name] = self[name] + more if name in self else more
+
+    def add_product(self, name: Hashable, by_head: Tensor, rows: Tensor, like: Tensor) -> None:
+        """Add by_head * rows, (R, N, H) and (R, N, D); summed over rows where `like` has one, (R, 1, D)."""
+        heads = _heads(rows, by_head.shape[-1])
+        if like.shape[1] == 1:
+            self.add(name, (by_head[..., None] * heads).sum(1, keepdim=True).flatten(2))
+        elif name in self:
+            total = _heads(self[name], by_head.shape[-1])
+            self[name] = torch.addcmul(total, by_head[..., None], heads).flatten(2)
+        else:
+            self[name] = (by_head[..., None] * heads).flatten(2)
 
 
 def attend_backward(
@@ -120,33 +159,34 @@ def attend_backward(
     q: Tensor,
     keys: Sequence[Tensor],
     values: Sequence[Tensor],
-    dq: Tensor,
-    dkeys: Sequence[Tensor],
-    dvalues: Sequence[Tensor],
+    sums: Sums,
+    names: tuple[Hashable, Sequence[Hashable], Sequence[Hashable]],
 ) -> None:
-    """Add the gradients of `attend` to dq, dkeys and dvalues."""
+    """Add the gradients of `attend` with respect to q, keys and values to the sums of these names."""
+    of_q, of_keys, of_values = names
     n_heads = weight.shape[-1]
-    dscore = mix_backward(g, weight, values, dvalues).mul_(1 / math.sqrt(q.shape[-1] // n_heads))
-    for d, k, dk in zip(dscore, keys, dkeys, strict=True):
-        dot_backward(d, q, k, dq, dk)
+    dscore = mix_backward(g, weight, values, sums, of_values).mul_(1 / math.sqrt(q.shape[-1] // n_heads))
+    for d, k, of_k in zip(dscore, keys, of_keys, strict=True):
+        dot_backward(d, q, k, sums, of_q, of_k)
 
 
-def mix(score: Tensor, values: Sequence[Tensor], out: Tensor) -> Tensor:
-    """Weights (T, R, N, H), the softmax over T of the scores; out <- sum_t weight_t v_t, (R, N, D)."""
+def mix(score: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Weights (T, R, N, H), the softmax over T of the scores; and sum_t weight_t v_t, (R, N, D)."""
     weight, n_heads = score.softmax(0), score.shape[-1]
-    heads = _heads(out, n_heads)
-    write(heads, torch.mul, weight[0, ..., None], _heads(values[0], n_heads))
+    total = weight[0, ..., None] * _heads(values[0], n_heads)
     for w, v in zip(weight[1:], values[1:], strict=True):
-        heads.addcmul_(w[..., None], _heads(v, n_heads))
-    return weight
+        total = torch.addcmul(total, w[..., None], _heads(v, n_heads))
+    return weight, total.flatten(2)
 
 
-def mix_backward(g: Tensor, weight: Tensor, values: Sequence[Tensor], dvalues: Sequence[Tensor]) -> Tensor:
-    """Gradient of `mix` with respect to its scores; those of the values are added to dvalues."""
+def mix_backward(
+    g: Tensor, weight: Tensor, values: Sequence[Tensor], sums: Sums, names: Sequence[Hashable]
+) -> Tensor:
+    """Gradient of `mix` with respect to its scores; those of the values are added to the sums."""
     n_heads = weight.shape[-1]
     dweight = torch.stack([dot(g, v, n_heads) for v in values])
-    for w, dv in zip(weight, dvalues, strict=True):
-        _add_product(dv, w, g)
+    for w, v, name in zip(weight, values, names, strict=True):
+        sums.add_product(name, w, g, v)
     return aten._softmax_backward_data(dweight, weight, 0, weight.dtype)
 
 
@@ -155,19 +195,10 @@ def dot(a: Tensor, b: Tensor, n_heads: int) -> Tensor:
     return _heads(a * b, n_heads).sum(-1)
 
 
-def dot_backward(g: Tensor, a: Tensor, b: Tensor, da: Tensor, db: Tensor) -> None:
-    """Add the gradients of `dot` to da and db; g is (R, N, H)."""
-    _add_product(da, g, b)
-    _add_product(db, g, a)
-
-
-def _add_product(total: Tensor, by_head: Tensor, rows: Tensor) -> None:
-    """total += by_head * rows, (R, N, H) and (R, N, D); summed over rows if total has one (R, 1, D)."""
-    n_heads = by_head.shape[-1]
-    if total.shape[1] == 1:
-        total += (by_head[..., None] * _heads(rows, n_heads)).sum(1, keepdim=True).flatten(2)
-    else:
-        _heads(total, n_heads).addcmul_(by_head[..., None], _heads(rows, n_heads))
+def dot_backward(g: Tensor, a: Tensor, b: Tensor, sums: Sums, of_a: Hashable, of_b: Hashable) -> None:
+    """Add the gradients of `dot` with respect to a and b to the sums of these names; g is (R, N, H)."""
+    sums.add_product(of_a, g, b, a)
+    sums.add_product(of_b, g, a, b)
 
 
 def _heads(a: Tensor, n_heads: int) -> Tensor:
@@ -191,6 +222,8 @@ def take_backward(g: Tensor, index: Tensor, n_rows: int) -> Tensor:
     No atomic additions: the order of summation, and so every bit, is the same at each call.
     """
     if g.device.type != "cpu":
+        if n_rows == 1:
+            return g.sum(1, keepdim=True)
         one_hot = torch.arange(n_rows, device=g.device)[:, None] == index[:, None]  # (R, P, N)
         return torch.bmm(one_hot.to(g.dtype), g)
     n_runs = len(g)
@@ -203,7 +236,7 @@ def take_backward(g: Tensor, index: Tensor, n_rows: int) -> Tensor:
 
 def table_attention(
     qkv: Tensor, x: Tensor, y: Tensor, n_heads: int, saved: dict[str, Tensor]
-) -> tuple[Tensor, Tensor]:
+) -> list[Tensor]:
     """Attention of the first layer, where queries, keys and values depend on one token each.
 
     A score then depends on two tokens, and is looked up: only values are fetched for every equation.
@@ -218,10 +251,10 @@ def table_attention(
 
     Returns
     -------
-    Tensor, Tensor
-        Positions 0 and 1 for each x, (R, 2P, D); positions 2 and 3 for each equation, (R, 2B, D).
+    list of Tensor
+        Positions 0 and 1 for each x, (R, P, D) each; positions 2 and 3 for each equation, (R, B, D) each.
     """
-    h, p, b = n_heads, qkv.shape[1] // 2 - 1, x.shape[1]
+    h, p = n_heads, qkv.shape[1] // 2 - 1
     (q_x, q_y, q_op, q_eq), (k_x, k_y, k_op, k_eq), (v_x, v_y, v_op, v_eq) = _by_token(qkv)
     scale = 1 / math.sqrt(q_x.shape[-1] // h)
     of_x = torch.cat([dot(q_eq, k_x, h), v_x], -1)
@@ -233,63 +266,57 @@ def table_attention(
     eq_op, eq_eq = (dot(q_eq, k, h).expand_as(eq_x) for k in (k_op, k_eq))
     op_x = dot(q_op, k_x, h)
     op_op = dot(q_op, k_op, h).expand_as(op_x)
-    at_x, at_equation = (
-        torch.empty_like(qkv[:, : 2 * p, : v_x.shape[-1]]),
-        v_at_x.new_empty(len(x), 2 * b, v_x.shape[-1]),
-    )
-    at_x[:, :p] = v_x  # position 0 sees itself alone
-    saved["weight1"] = mix(torch.stack([op_x, op_op]) * scale, [v_x, v_op], at_x[:, p:])
-    saved["weight2"] = mix(torch.stack([y_x, y_op, y_y]) * scale, [v_at_x, v_op, v_at_y], at_equation[:, :b])
-    saved["weight3"] = mix(
-        torch.stack([eq_x, eq_op, eq_y, eq_eq]) * scale, [v_at_x, v_op, v_at_y, v_eq], at_equation[:, b:]
+    saved["weight1"], at_1 = mix(torch.stack([op_x, op_op]) * scale, [v_x, v_op])
+    saved["weight2"], at_2 = mix(torch.stack([y_x, y_op, y_y]) * scale, [v_at_x, v_op, v_at_y])
+    saved["weight3"], at_3 = mix(
+        torch.stack([eq_x, eq_op, eq_y, eq_eq]) * scale, [v_at_x, v_op, v_at_y, v_eq]
     )
     saved |= {"qkv": qkv, "x": x, "y": y, "pair": pair, "v_at_x": v_at_x, "v_at_y": v_at_y}
-    return at_x, at_equation
+    return [v_x, at_1, at_2, at_3]  # position 0 sees itself alone
 
 
-def table_attention_backward(g_x: Tensor, g: Tensor, n_heads: int, saved: dict[str, Tensor]) -> Tensor:
+def table_attention_backward(g: Sequence[Tensor], n_heads: int, saved: dict[str, Tensor]) -> Tensor:
     """Gradient of `table_attention` with respect to qkv, from those with respect to what it returns."""
     qkv, x, y, h = saved["qkv"], saved["x"], saved["y"], n_heads
-    p, b = qkv.shape[1] // 2 - 1, x.shape[1]
-    (_, q_y, q_op, q_eq), (k_x, k_y, k_op, k_eq), (v_x, _, v_op, v_eq) = _by_token(qkv)
-    # In pieces: a compiler copies the whole of a tensor for each of its parts that is added to.
-    dqkv = [[torch.zeros_like(a) for a in part] for part in _by_token(qkv)]
-    (_, dq_y, dq_op, dq_eq), (dk_x, dk_y, dk_op, dk_eq), (dv_x, dv_y, dv_op, dv_eq) = dqkv
+    p = qkv.shape[1] // 2 - 1
+    (q_x, q_y, q_op, q_eq), (k_x, k_y, k_op, k_eq), (v_x, _, v_op, v_eq) = _by_token(qkv)
     scale = 1 / math.sqrt(q_y.shape[-1] // h)
-    v_at_x, v_at_y = saved["v_at_x"], saved["v_at_y"]
-    d_at_x, d_at_y = torch.zeros_like(v_at_x), torch.zeros_like(v_at_y)
+    v_at_x, v_at_y, sums = saved["v_at_x"], saved["v_at_y"], Sums()
     eq_x, eq_op, eq_y, eq_eq = scale * mix_backward(
-        g[:, b:], saved["weight3"], [v_at_x, v_op, v_at_y, v_eq], [d_at_x, dv_op, d_at_y, dv_eq]
+        g[3], saved["weight3"], [v_at_x, v_op, v_at_y, v_eq], sums, ["v at x", "v op", "v at y", "v eq"]
     )
     y_x, y_op, y_y = scale * mix_backward(
-        g[:, :b], saved["weight2"], [v_at_x, v_op, v_at_y], [d_at_x, dv_op, d_at_y]
+        g[2], saved["weight2"], [v_at_x, v_op, v_at_y], sums, ["v at x", "v op", "v at y"]
     )
-    op_x, op_op = scale * mix_backward(g_x[:, p:], saved["weight1"], [v_x, v_op], [dv_x, dv_op])
-    dv_x += g_x[:, :p]
+    op_x, op_op = scale * mix_backward(g[1], saved["weight1"], [v_x, v_op], sums, ["v x", "v op"])
+    sums.add("v x", g[0])
     # Back from the equations to the tables.
-    eq_x, dv_of_x = _split(take_backward(torch.cat([eq_x, d_at_x], -1), x, p), h)
-    y_op, y_y, eq_y, dv_of_y = _split(take_backward(torch.cat([y_op, y_y, eq_y, d_at_y], -1), y, p), h, h, h)
-    dv_x += dv_of_x
-    dv_y += dv_of_y
+    eq_x, dv_of_x = _split(take_backward(torch.cat([eq_x, sums["v at x"]], -1), x, p), h)
+    of_y = torch.cat([y_op, y_y, eq_y, sums["v at y"]], -1)
+    y_op, y_y, eq_y, dv_of_y = _split(take_backward(of_y, y, p), h, h, h)
+    sums.add("v x", dv_of_x)
+    sums.add("v y", dv_of_y)
     # Equations of a batch differ, so that no two numbers are added up here: scatter_add_ is deterministic.
-    dpair = torch.zeros(len(x), h, p * p, dtype=g.dtype, device=g.device).scatter_add_(
+    dpair = torch.zeros(len(x), h, p * p, dtype=qkv.dtype, device=qkv.device).scatter_add_(
         2, saved["pair"], y_x.mT
     )
     dpair = dpair.unflatten(2, (p, p))
-    dq_y += torch.matmul(dpair, _heads_first(k_x, h)).transpose(1, 2).flatten(2)
-    dk_x += torch.matmul(dpair.mT, _heads_first(q_y, h)).transpose(1, 2).flatten(2)
-    for d, q, k, dq, dk in (
-        (op_x, q_op, k_x, dq_op, dk_x),
-        (op_op.sum(1, keepdim=True), q_op, k_op, dq_op, dk_op),
-        (y_op, q_y, k_op, dq_y, dk_op),
-        (y_y, q_y, k_y, dq_y, dk_y),
-        (eq_x, q_eq, k_x, dq_eq, dk_x),
-        (eq_op.sum(1, keepdim=True), q_eq, k_op, dq_eq, dk_op),
-        (eq_y, q_eq, k_y, dq_eq, dk_y),
-        (eq_eq.sum(1, keepdim=True), q_eq, k_eq, dq_eq, dk_eq),
+    sums.add("q y", torch.matmul(dpair, _heads_first(k_x, h)).transpose(1, 2).flatten(2))
+    sums.add("k x", torch.matmul(dpair.mT, _heads_first(q_y, h)).transpose(1, 2).flatten(2))
+    for d, q, k, of_q, of_k in (
+        (op_x, q_op, k_x, "q op", "k x"),
+        (op_op.sum(1, keepdim=True), q_op, k_op, "q op", "k op"),
+        (y_op, q_y, k_op, "q y", "k op"),
+        (y_y, q_y, k_y, "q y", "k y"),
+        (eq_x, q_eq, k_x, "q eq", "k x"),
+        (eq_op.sum(1, keepdim=True), q_eq, k_op, "q eq", "k op"),
+        (eq_y, q_eq, k_y, "q eq", "k y"),
+        (eq_eq.sum(1, keepdim=True), q_eq, k_eq, "q eq", "k eq"),
     ):
-        dot_backward(d, q, k, dq, dk)
-    return torch.cat([torch.cat(part, dim=1) for part in dqkv], dim=-1)
+        dot_backward(d, q, k, sums, of_q, of_k)
+    sums["q x"] = torch.zeros_like(q_x)  # position 0 sees itself alone
+    parts = [[sums[f"{part} {token}"] for token in ("x", "y", "op", "eq")] for part in "qkv"]
+    return torch.cat([torch.cat(part, dim=1) for part in parts], dim=-1)
 
 
 def _by_token(qkv: Tensor) -> list[tuple[Tensor, ...]]:

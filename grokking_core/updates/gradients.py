@@ -46,6 +46,9 @@ def logit_gradient(
         g = _stablemax_backward(z, label, weight)
     elif loops:
         g = loops.cross_entropy_backward_(z.softmax(-1), label, weight)
+    elif torch.compiler.is_compiling():  # scattering is a kernel of its own
+        is_label = torch.arange(z.shape[-1], device=z.device) == label[..., None]
+        g = (z.softmax(-1) - is_label.to(z.dtype)) * weight[..., None]
     else:
         g = z.softmax(-1)
         one = torch.ones_like(label[..., None], dtype=g.dtype)

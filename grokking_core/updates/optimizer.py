@@ -143,6 +143,8 @@ class Optimizer:
         """
         p, g, m, v = self.parameters, self.gradients, self.first_moment, self.second_moment
         rate, scale, eps, beta1, beta2, decoupled, coupled = coefficients
+        if torch.compiler.is_compiling():
+            g = g.clone()  # which is no memory of its own there: what is used up need not be written
         away = p if self.target is None else p - self.target
         muon = [_muon(matrix, momentum) for matrix, momentum in self.matrices]  # before g and m change
         if self.couples:

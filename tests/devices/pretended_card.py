@@ -7,6 +7,7 @@ Needs Triton and a C++ compiler.
 
 import importlib.util
 import json
+import math
 import re
 import sys
 import tempfile
@@ -186,8 +187,32 @@ def built(code):
         return sum(bool(kernel.compile_results) for kernel in kernels)
 
 
+def product_bytes(call):
+    """Bytes that the products of some code touch: each operand and what it gives, in float32."""
+    sizes, total = {}, 0
+
+    def numbers(dims):
+        return math.prod(int(d) for d in dims.split(",") if d.strip())
+
+    for line in call.splitlines():
+        if made := re.match(r"\s+(\w+) = empty_strided_cuda\(\(([^)]*)\)", line):
+            sizes[made[1]] = numbers(made[2])
+        elif given := re.match(r"\s+assert_size_stride\((\w+), \(([^)]*)\)", line):
+            sizes[given[1]] = numbers(given[2])
+        elif again := re.match(r"\s+(\w+) = reinterpret_tensor\(\w+, \(([^)]*)\)", line):
+            sizes[again[1]] = numbers(again[2])
+        elif again := re.match(r"\s+(\w+) = (\w+); del", line):
+            sizes[again[1]] = sizes.get(again[2], 0)
+        elif product := re.match(r"\s+extern_kernels\.\w+\((.*)\)", line):
+            whole = re.sub(r"reinterpret_tensor\(\w+, \(([^)]*)\)[^)]*\)[^)]*\)", r"(\1)", product[1])
+            views = re.findall(r"\(([^)]*)\)", whole)
+            names = re.findall(r"\b(?:buf|arg)\w+", re.sub(r"\([^)]*\)", "", whole))
+            total += 4 * sum([numbers(dims) for dims in views] + [sizes[name] for name in names])
+    return total
+
+
 def count(code):
-    """Launches, bytes that Triton's kernels touch for a run, and whether a kernel computes in float64."""
+    """Launches, bytes that products and Triton's kernels touch for a run, and which compute in float64."""
     sources = dict(
         re.findall(r"^(triton_\w+) = async_compile\.triton\('\w+', '''(.*?)'''", code, re.M | re.S)
     )
@@ -201,6 +226,7 @@ def count(code):
         "launches": len(called),
         "products": len(re.findall(r"extern_kernels\.\w+\(", call)),
         "megabytes": megabytes / N_SLOTS,
+        "megabytes_of_products": product_bytes(call) / 1e6 / N_SLOTS,
         "in_float64": sorted(
             name for name in {*called} if re.search(r"fp64|float64|libdevice\.pow", sources[name])
         ),

@@ -85,15 +85,16 @@ def test_attend_and_its_gradients(n_heads, t):
     q, g = leaf(R, N, D), draw(R, N, D, seed=1)
     keys, values = ([leaf(R, N, D, seed=s + i) for i in range(t)] for s in (10, 20))
     y = attention(q, keys, values, n_heads)
-    out = torch.empty(R, N, D, dtype=torch.float64)
-    totals = [torch.ones(R, N, D, dtype=torch.float64) for _ in range(1 + 2 * t)]
+    names = ("q", [f"k{i}" for i in range(t)], [f"v{i}" for i in range(t)])
+    sums = layers.Sums({name: torch.ones(R, N, D, dtype=torch.float64) for name in ("q", *names[2])})
     with torch.no_grad():
-        weight = layers.attend(q, keys, values, n_heads, out)
-        layers.attend_backward(g, weight, q, keys, values, totals[0], totals[1 : t + 1], totals[t + 1 :])
+        weight, out = layers.attend(q, keys, values, n_heads)
+        layers.attend_backward(g, weight, q, keys, values, sums, names)
     assert weight.shape == (t, R, N, n_heads)
     assert_close([out, weight.sum(0)], [y, torch.ones(R, N, n_heads)])
     gradients = torch.autograd.grad(y, (q, *keys, *values), g)
-    assert_close([total - 1 for total in totals], gradients)  # they are added to what is there
+    found = [sums[name] - float(name not in names[1]) for name in ("q", *names[1], *names[2])]
+    assert_close(found, gradients)  # they are added to what is there
 
 
 @pytest.mark.parametrize("n_rows", [1, N])
@@ -101,11 +102,12 @@ def test_dot_and_its_gradients(n_rows):
     """Inner products by head; one row serves for all."""
     a, b, g = leaf(R, N, D), leaf(R, n_rows, D, seed=1), draw(R, N, 2, seed=2)
     y = torch.stack([(a * b)[..., :4].sum(-1), (a * b)[..., 4:].sum(-1)], dim=-1)
-    da, db = torch.ones_like(a), torch.ones_like(b)
+    sums = layers.Sums({"a": torch.ones_like(a)})
     with torch.no_grad():
         assert_close([layers.dot(a, b, 2)], [y])
-        layers.dot_backward(g, a, b, da, db)
-    assert_close([da - 1, db - 1], torch.autograd.grad(y, (a, b), g))
+        layers.dot_backward(g, a, b, sums, "a", "b")
+        layers.dot_backward(g, a, b, sums, "a", "b")
+    assert_close([(sums["a"] - 1) / 2, sums["b"] / 2], torch.autograd.grad(y, (a, b), g))
 
 
 def test_take_and_its_gradient():
@@ -130,7 +132,8 @@ def test_take_backward_is_repeatable_to_the_bit():
 def test_table_attention_and_its_gradient(n_heads):
     """Attention of whole equations, each token's queries, keys and values looked up first."""
     p, b = 5, 12
-    qkv, g_x, g = leaf(R, 2 * p + 2, 3 * D), draw(R, 2 * p, D, seed=1), draw(R, 2 * b, D, seed=2)
+    qkv = leaf(R, 2 * p + 2, 3 * D)
+    g = [draw(R, n, D, seed=1 + i) for i, n in enumerate((p, p, b, b))]
     pairs = torch.randperm(p * p, generator=torch.Generator().manual_seed(0))[:b].expand(R, b)
     x, y = pairs // p, pairs % p
 
@@ -141,15 +144,12 @@ def test_table_attention_and_its_gradient(n_heads):
         return attention(q[i], k[: i + 1], v[: i + 1], n_heads)
 
     each = torch.arange(p).expand(R, p)
-    expected = [
-        torch.cat([attended(0, each, each), attended(1, each, each)], dim=1),
-        torch.cat([attended(2, x, y), attended(3, x, y)], dim=1),
-    ]
+    expected = [attended(0, each, each), attended(1, each, each), attended(2, x, y), attended(3, x, y)]
     saved = {}
     with torch.no_grad():
         assert_close(layers.table_attention(qkv, x, y, n_heads, saved), expected)
-        dqkv = layers.table_attention_backward(g_x, g, n_heads, saved)
-    assert_close([dqkv], torch.autograd.grad(expected, qkv, [g_x, g]))
+        dqkv = layers.table_attention_backward(g, n_heads, saved)
+    assert_close([dqkv], torch.autograd.grad(expected, qkv, g))
 
 
 @pytest.mark.gpu
