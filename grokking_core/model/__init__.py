@@ -2,7 +2,7 @@
 
 `plain` is the paper's network and the MLP, as `torch.nn` modules. `networks` computes R of them at once,
 forward and backward, by the tensor operations of `tensor_ops`; `networks_on_loops` does what is not a matrix
-product in the loops of `loop_ops`, which Numba compiles for a CPU. `loops_for` and `network` choose.
+product in the loops of `kernels.loop_ops`, which Numba compiles for a CPU. `loops_for` and `network` choose.
 """
 
 from __future__ import annotations

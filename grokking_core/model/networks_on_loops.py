@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grokking_core.model import loop_ops, plain
+from grokking_core.kernels import loop_ops
+from grokking_core.kernels.loop_ops import adamw, cross_entropy_backward_
+from grokking_core.model import plain
 from grokking_core.model import tensor_ops as ops
-from grokking_core.model.loop_ops import adamw, cross_entropy_backward_
 from grokking_core.model.networks import Saved, TransformerNetwork
 from grokking_core.runs.run import Run
 

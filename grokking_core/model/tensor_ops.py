@@ -15,8 +15,9 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
+from grokking_core.kernels.plain import NORM_EPS
+
 aten = torch.ops.aten
-NORM_EPS = 1e-5  #: of torch.nn.LayerNorm
 
 
 def write(out: Tensor, operation: Callable[..., Tensor], *operands: object) -> Tensor:

@@ -1,8 +1,8 @@
 """`Ensemble`: slots in one set of tensors, whose runs are updated and evaluated together.
 
 A run holds a slot until it ends, and the next one takes the slot without disturbing the others. What is not
-a matrix product is fused: on a GPU by `torch.compile`, on a CPU in the loops of `model.loop_ops`, where Numba
-works.
+a matrix product is fused: on a GPU by `torch.compile`, on a CPU in the loops of `kernels.loop_ops`, where
+Numba works.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Ensemble:
     path : {"compiled", "graph", "eager"}
         How updates are launched, see `launch`; one that fails gives way to the next.
     loops : bool, optional
-        Whether the loops of `model.loop_ops` take the place of tensor operations, on a CPU where Numba works;
-        by default on the path "eager".
+        Whether the loops of `kernels.loop_ops` take the place of tensor operations, on a CPU where Numba
+        works; by default on the path "eager".
     backend : launch.Backend, optional
         What compiles and captures; by default torch, which captures on CUDA only.
     watch : sequence of str

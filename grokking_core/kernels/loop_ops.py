@@ -3,7 +3,7 @@
 A tensor operation goes through whole tensors and takes the interpreter's lock, and between two matrix
 products there would be dozens of them; these loops go through each row once and hold no lock. Numba
 compiles them at the first call and caches the machine code. On a GPU, and where Numba does not work,
-`tensor_ops` and `updates.optimizer` do the same by tensor operations.
+`model.tensor_ops` and `updates.optimizer` do the same by tensor operations.
 
 Axes: R runs, N rows, T rows that each sees (T = 4 tokens), H heads, W = D / H. A table has several vectors
 of width D, its columns, in each of its rows; a loop is given the table as (R, rows, columns, H, W), and
@@ -21,7 +21,7 @@ import numba
 import numpy as np
 from torch import Tensor
 
-from grokking_core.model.tensor_ops import NORM_EPS
+from grokking_core.kernels.plain import NORM_EPS
 
 Array = np.ndarray
 

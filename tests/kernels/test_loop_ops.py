@@ -16,7 +16,7 @@ pytest.importorskip("numba", reason="the loops need Numba; training does without
 from tensors import assert_close, draw, leaf
 
 from grokking_core import model as model_room
-from grokking_core.model import loop_ops as kernels
+from grokking_core.kernels import loop_ops as kernels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -151,7 +151,7 @@ def elsewhere(code, folder=None, **environment):
 def test_without_numba_tensor_operations_do_the_same():
     """What is not installed is not asked for; the package and its training work."""
     code = f"import sys; sys.modules['numba'] = None\n{TRAIN}"
-    assert elsewhere(f"{code}assert 'grokking_core.model.loop_ops' not in sys.modules") == []
+    assert elsewhere(f"{code}assert 'grokking_core.kernels.loop_ops' not in sys.modules") == []
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_numba_that_is_installed_and_does_not_work_is_done_without_in_one_line(b
 def test_numba_that_cannot_write_its_cache_compiles_all_the_same(tmp_path):
     """Neither beside the package nor in a home: there is no folder where there is a file."""
     shutil.copytree(PACKAGE, tmp_path / "grokking_core", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "grokking_core" / "model" / "__pycache__").write_text("")
+    (tmp_path / "grokking_core" / "kernels" / "__pycache__").write_text("")
     folders = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR"), os.devnull)
     code = (
         "import torch; from grokking_core import model; loops = model.loops_for(torch.device('cpu'))\n"
