@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 
+from grokking_core import kernels
 from grokking_core.devices import limits
 from grokking_core.devices.kinds import KINDS, PAPER, kinds_of
 from grokking_core.devices.launch import PATHS
@@ -85,19 +86,21 @@ def path_of(device: torch.device, runs: Iterable[Run] = ()) -> str:
     ValueError
         If none does; says why.
     """
-    paths = []
+    paths, runs = [], list(runs)
     for kind in kinds_of(runs):
         path, reason = check_paths(device, kind)
         if path is None:
             raise ValueError(f"device={str(device)!r} cannot be used: {reason}; use 'cpu'")
         paths.append(path)
-    return max(paths, key=PATHS.index)
+    best = max(paths, key=PATHS.index)
+    own = best == "compiled" and any(kernels.fit(run) for run in runs)
+    return check_kernels(device).value or best if own else best
 
 
 @lru_cache
 def check_paths(device: torch.device, kind: str) -> Verdict:
     """The best path that passes its self-check on a card, of `kinds.KINDS`; what it says is remembered."""
-    paths, name = PATHS, torch.cuda.get_device_name(device)
+    paths, name = PATHS[PATHS.index("compiled") :], torch.cuda.get_device_name(device)
     if kind != PAPER:
         best = check_paths(device, PAPER)
         if best.value is None:
@@ -121,6 +124,29 @@ def check_paths(device: torch.device, kind: str) -> Verdict:
     print(f"{device}: {verdict.reason}", file=sys.stderr, flush=True)
     if verdict.value:  # what failed may be mended by then
         _remember(remembered, key, verdict)
+    return verdict
+
+
+@lru_cache
+def check_kernels(device: torch.device) -> Verdict:
+    """The path "kernels" if our own compute the same as their twins and are faster than "compiled", or that.
+
+    Asked where "compiled" has passed its self-check. Either answer is remembered: nothing is broken.
+    """
+    name = torch.cuda.get_device_name(device)
+    if not kernels.are_there() or "tf32" not in limits.precisions(device):
+        return Verdict("compiled", f"{name}: own kernels need Triton and tf32")
+    remembered, key = default_folder() / ".cards.json", _key(device, "kernels")
+    if found := _read(remembered).get(key):
+        return Verdict(*found)
+    print(f"{device}: {name} is checked before its first training in tf32", file=sys.stderr, flush=True)
+    failure = check_elsewhere(device, "kernels")
+    reason = (
+        "updates in tf32 by the path 'kernels'" if failure is None else f"'kernels' not taken ({failure})"
+    )
+    verdict = Verdict("compiled" if failure else "kernels", f"{name}: {reason}")
+    print(f"{device}: {verdict.reason}", file=sys.stderr, flush=True)
+    _remember(remembered, key, verdict)
     return verdict
 
 
@@ -154,7 +180,8 @@ def describe(device: torch.device) -> list[tuple[str, str]]:
         path, reason = check_paths(device, PAPER)
         if path is None:
             return [*lines, ("no card", reason)]
-        lines += [("updates", path), *([("because", reason)] if path != PATHS[0] else [])]
+        lines += [("updates", path), *([("because", reason)] if path != "compiled" else [])]
+        lines += [("in tf32", check_kernels(device).reason)] if path == "compiled" else []
         others = {kind: check_paths(device, kind) for kind in KINDS if kind != PAPER}
         lines += [(f"{kind} runs", why) for kind, (other, why) in others.items() if other != path]
     elif reason := usable_device().reason:

@@ -1,7 +1,8 @@
-"""How an update is launched: compiled, as a CUDA graph of tensor operations, or operation by operation.
+"""How an update is launched: with kernels of our own, compiled, as a CUDA graph, or operation by operation.
 
-What `torch.compile` makes is captured as a CUDA graph too. All three compute the same; each needs less of the
-machine than the one before it: a compiler, then a card that can capture, then nothing.
+What `torch.compile` makes, around our own kernels or of tensor operations alone, is captured as a CUDA graph
+too. All four compute the same; each needs less of the machine than the one before it: a card that our kernels
+are faster on, then a compiler, then a card that can capture, then nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 import torch
 
-PATHS = ("compiled", "graph", "eager")  #: the best first
+COMPILED = ("kernels", "compiled")  #: by `torch.compile`, for minutes
+PATHS = (*COMPILED, "graph", "eager")  #: the best first
 COMPILING_SECONDS = 100.0  #: that a new shape costs, roughly, on one core
 REMAKING_SECONDS = 0.3  #: that an ensemble of another width costs, and its graphs, roughly
 SLOT_SECONDS = 5e-5  #: of an update of a slot, with or without a run in it

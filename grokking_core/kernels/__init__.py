@@ -1,1 +1,43 @@
-"""What is not left to tensor operations: loops for a CPU in Numba. No networks, no files."""
+"""What is not left to tensor operations: loops for a CPU in Numba, kernels for graphics cards in Triton.
+
+Each has a plain twin. No networks, no files.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+from grokking_core.kernels import plain
+from grokking_core.runs.run import Run
+
+__all__ = ["WIDEST", "are_there", "fit", "load", "plain"]
+
+WIDEST = 128  #: d_model up to which a block of rows and what is summed for it stay in registers
+
+
+def are_there() -> bool:
+    """Whether Triton is installed, which those for cards need; it comes with PyTorch's builds for cards."""
+    return find_spec("triton") is not None
+
+
+def load() -> ModuleType:
+    """`feed_forward`, which needs Triton.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If that is not installed.
+    """
+    return import_module("grokking_core.kernels.feed_forward")
+
+
+def fit(run: Run) -> bool:
+    """Whether those for cards compute a part of a run's update.
+
+    In fp32 they would not pay: the hidden layer is computed three times instead of written and read, and
+    products that are not made by tensor cores take longer than the memory does.
+    """
+    is_relu = run.architecture == "transformer" and run.activation == "relu"
+    return is_relu and run.precision == "tf32" and run.d_model <= WIDEST

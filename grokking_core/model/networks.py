@@ -72,6 +72,7 @@ class Network:
     """
 
     final: Tensor  #: (R, B, D), the input of the output layer at the last position, of the last `forward`
+    fused: Any = None  #: `kernels.feed_forward`, where it takes the place of tensor operations
     SAVED: tuple[str, ...] = ()  #: attributes that `forward` makes anew
 
     def __init__(self, run: Run, parameters: Tensor, gradients: Tensor):
@@ -292,15 +293,20 @@ class TransformerNetwork(Network):
         saved = self.saved[name] = {}
         y = self._onto(residual, attended, f"{name}.attention.out.weight", f"{name}.attention_norm")
         f = self._norm(f"{name}.feed_forward_norm", y) if self.norm == "pre" else y
-        hidden = self.buffer(f"{name}.hidden", n_rows, self.hidden_width)
-        ops.linear(f, self.w[f"{name}.feed_forward.up.weight"], hidden)
-        h = ops.activate_(self.activation, hidden, saved)
-        saved |= {"f": f, "h": h}
-        down, norm = f"{name}.feed_forward.down.weight", f"{name}.feed_forward_norm"
+        up, down = (self.w[f"{name}.feed_forward.{part}.weight"] for part in ("up", "down"))
+        saved["f"], norm = f, f"{name}.feed_forward_norm"
+        if self.fused is None:
+            hidden = self.buffer(f"{name}.hidden", n_rows, self.hidden_width)
+            ops.linear(f, up, hidden)
+            saved["h"] = ops.activate_(self.activation, hidden, saved)
+            if self.drop is None:
+                return self._onto(y, saved["h"], f"{name}.feed_forward.down.weight", norm)
+        branch = self.fused.forward(f, up, down) if self.fused else ops.linear(saved["h"], down)
         if self.drop is None:
-            return self._onto(y, h, down, norm)
-        saved["drop"] = self.drop(layer, y)
-        z = torch.addcmul(y, ops.linear(h, self.w[down]), saved["drop"])
+            z = y + branch
+        else:
+            saved["drop"] = self.drop(layer, y)
+            z = torch.addcmul(y, branch, saved["drop"])
         return self._norm(norm, z) if self.norm == "post" else z
 
     def _onto(self, residual: Tensor, x: Tensor, w: str, norm: str) -> Tensor:
@@ -311,18 +317,11 @@ class TransformerNetwork(Network):
     def _branches_backward(self, layer: int, g: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients with respect to the residual and to what attention gives."""
         name, saved = f"blocks.{layer}", self.saved[f"blocks.{layer}"]
-        up, down, out = (
-            f"{name}.{part}.weight" for part in ("feed_forward.up", "feed_forward.down", "attention.out")
-        )
+        out = f"{name}.attention.out.weight"
         attended = self.saved[f"{name}.attention"]["attended"]
         if self.norm == "post":
             g = self._norm_backward(f"{name}.feed_forward_norm", g)
-        dbranch = g if self.drop is None else g * saved["drop"]
-        dh = ops.linear_backward(
-            dbranch, saved["h"], self.w[down], self.dw[down], self.buffer("dhidden", *saved["h"].shape[1:])
-        )
-        ops.activate_backward_(self.activation, dh, saved)
-        df = ops.linear_backward(dh, saved["f"], self.w[up], self.dw[up], self.buffer("df", *g.shape[1:]))
+        df = self._feed_forward_backward(name, g if self.drop is None else g * saved["drop"], saved)
         if self.norm == "pre":
             df = self._norm_backward(f"{name}.feed_forward_norm", df)
         if self.norm == "post":
@@ -331,6 +330,19 @@ class TransformerNetwork(Network):
             dy = df.add_(g)
         dattended = self.buffer("dattended", *dy.shape[1:])
         return dy, ops.linear_backward(dy, attended, self.w[out], self.dw[out], dattended)
+
+    def _feed_forward_backward(self, name: str, g: Tensor, saved: Saved) -> Tensor:
+        """Gradient with respect to the input of the feed-forward branch."""
+        up, down = (f"{name}.feed_forward.{part}.weight" for part in ("up", "down"))
+        if self.fused:
+            df, dup, ddown = self.fused.backward(g, saved["f"], self.w[up], self.w[down])
+            self.dw[up].copy_(dup)
+            self.dw[down].copy_(ddown)
+            return df
+        dh = self.buffer("dhidden", *saved["h"].shape[1:])
+        ops.linear_backward(g, saved["h"], self.w[down], self.dw[down], dh)
+        ops.activate_backward_(self.activation, dh, saved)
+        return ops.linear_backward(dh, saved["f"], self.w[up], self.dw[up], self.buffer("df", *g.shape[1:]))
 
     def _take(self, table: Tensor, row: Tensor) -> Tensor:
         return ops.take(table, row)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 
 from grokking_core.devices import cards, limits
-from grokking_core.devices.launch import LostUpdateError, pays, slots_for
+from grokking_core.devices.launch import COMPILED, LostUpdateError, pays, slots_for
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
@@ -116,7 +116,7 @@ def _maker(
 
     def make(width: int, step: int) -> Ensemble:
         n_updates = last_step * max(1, len(runs) // width) - step  # roughly: some end early
-        path = "graph" if best == "compiled" and not pays(width, n_updates) else best
+        path = "graph" if best in COMPILED and not pays(width, n_updates) else best
         return make_ensemble(runs, width, device, path, watch=watch)
 
     return make

@@ -1,8 +1,8 @@
 """`Ensemble`: slots in one set of tensors, whose runs are updated and evaluated together.
 
 A run holds a slot until it ends, and the next one takes the slot without disturbing the others. What is not
-a matrix product is fused: on a GPU by `torch.compile`, on a CPU in the loops of `kernels.loop_ops`, where
-Numba works.
+a matrix product is fused: on a GPU by `torch.compile` and in Triton's kernels of `kernels.feed_forward`, on a
+CPU in the loops of `kernels.loop_ops`, where Numba works.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grokking_core import model
+from grokking_core import kernels, model
 from grokking_core.devices import cards, launch, limits
 from grokking_core.devices.launch import Backend, LostUpdateError, Update
 from grokking_core.model.tensor_ops import cross_entropy
@@ -76,8 +76,9 @@ class Ensemble:
     n_slots : int
         R.
     device : torch.device
-    path : {"compiled", "graph", "eager"}
-        How updates are launched, see `launch`; one that fails gives way to the next.
+    path : {"kernels", "compiled", "graph", "eager"}
+        How updates are launched, see `launch`; one that fails gives way to the next, and "kernels" to
+        "compiled" where they compute no part of these runs' updates.
     loops : bool, optional
         Whether the loops of `kernels.loop_ops` take the place of tensor operations, on a CPU where Numba
         works; by default on the path "eager".
@@ -105,7 +106,8 @@ class Ensemble:
         if path not in launch.PATHS:
             raise ValueError(f"path={path!r} must be one of {', '.join(launch.PATHS)}")
         run, dtype = runs[0], limits.DTYPES[runs[0].precision]
-        self.device, self.batch_size, self.path = device, run.effective_batch_size, path
+        self.device, self.batch_size = device, run.effective_batch_size
+        self.path = "compiled" if path == "kernels" and not kernels.fit(run) else path
         on_gpu = device.type == "cuda"
         self.backend = backend or (Backend() if on_gpu else Backend(capture=launch.capture_nothing))
         layout = model.Layout(run)
@@ -245,7 +247,7 @@ class Ensemble:
             except Exception as error:  # from the compiler, the capture or the card
                 for a, b in zip(state, before, strict=True):
                     a.copy_(b)
-                self._replay = self._differentiate = self._optimize = None
+                self._replay = self._differentiate = self._optimize = self.network.fused = None
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
                 failed, self.path = self.path, launch.next_path(self.path)
@@ -258,6 +260,7 @@ class Ensemble:
         if self.path == "graph":
             return self.backend.capture(self._update_eagerly, self.device)
         self.rehearse()  # with every buffer there, the first call is like all others: it compiles once
+        self.network.fused = kernels.load() if self.path == "kernels" else None
         self._differentiate = self.backend.compile(self._gradients)
         self._optimize = self.backend.compile(self.optimizer.apply)
         with launch.any_number_of_shapes():

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from grokking_core.devices import cards, limits
+from grokking_core.devices.launch import COMPILED
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
 from grokking_core.training.ensemble import make_ensemble
@@ -24,7 +25,7 @@ def seconds_a_run_step(run: Run, n_runs: int, device: torch.device, seconds: flo
     runs = [replace(run, seed=seed) for seed in range(n_runs)]
     width = limits.fitting_width(runs, device, limits.default_width(device))
     with limits.settings(device, run.precision), limits.current(device):
-        path = "graph" if (best := cards.path_of(device, runs)) == "compiled" else best
+        path = "graph" if (best := cards.path_of(device, runs)) in COMPILED else best
         e = make_ensemble(runs[:width], width, device, path)
         try:
             e.load(0, Trajectory(run))

@@ -6,15 +6,18 @@ python -m grokking_core.training.selfcheck cuda compiled paper
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
 
+from grokking_core import kernels
 from grokking_core.devices import limits
 from grokking_core.devices.kinds import KINDS, PAPER
-from grokking_core.devices.launch import Backend
+from grokking_core.devices.launch import COMPILED, Backend
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
 from grokking_core.training import plain
@@ -30,6 +33,7 @@ SMALL: dict[str, Any] = {
 }
 STEPS, REFILL_AT = 100, 40  #: batch orders are renewed at update 64
 PAPER_STEPS = 20
+KERNEL_SHAPES = ((2, 67, 16, 64), (3, 5, 24, 100), (2, 1218, 128, 512))  #: R, N, D, F
 CLOSE = {"fp64": 1e-9, "fp32": 1e-4, "tf32": 1e-2}  #: of weights in fp64, of losses in fp32 and tf32
 
 
@@ -40,11 +44,20 @@ class CheckError(Exception):
 def check(device: torch.device, path: str, kind: str, backend: Backend | None = None) -> None:
     """Train small runs of a kind by a path, and the paper's network where that is the kind, and compare.
 
+    The path "kernels" is checked where "compiled" has passed: kernels alone, the paper's network, and speed.
+
     Raises
     ------
     CheckError
-        If numbers differ, or the path was not the one in the end.
+        If numbers differ, the path was not the one in the end, or "kernels" is no faster than "compiled".
     """
+    if path == "kernels":
+        for shape in 2 * KERNEL_SHAPES:
+            if apart := kernels.plain.differences(kernels.load(), shape, device):
+                raise CheckError(f"kernels of shape {shape} differ from their twins by {apart:.1e}")
+        check_paper(device, path, backend, "tf32")
+        check_faster(device, backend)
+        return
     check_small(device, path, backend, small_runs(kind))
     for precision in ("fp32", "tf32"):
         if kind == PAPER and precision in limits.precisions(device):
@@ -73,23 +86,58 @@ def check_small(device: torch.device, path: str, backend: Backend | None, runs: 
     for slot, trajectory in enumerate(again):
         for name, first in trajectory.tensors.items():
             compare(f"{name} the second time", second.snapshot(slot).tensors[name], first, 0.0)
-    if e.path != path:
-        raise CheckError(f"{path!r} gave way to {e.path!r}")
+    check_path(e, path)
 
 
 def check_paper(device: torch.device, path: str, backend: Backend | None, precision: Any) -> None:
     """The losses of the paper's network against those of a CPU."""
     runs = [Run(operation="x/y", seed=seed, precision=precision) for seed in range(4)]
-    losses: list[torch.Tensor] = []
-    for e in (
-        filled(device, path, backend, runs, 4),
-        filled(torch.device("cpu"), "eager", None, [replace(run, precision="fp32") for run in runs], 4),
-    ):
-        with limits.settings(e.device, precision if e.device == device else "fp32"):
-            e.update(PAPER_STEPS)
-            e.evaluate(e.live)
-        losses.append(torch.tensor([e.at(slot).rows[-1][1] for slot in e.live]))
-    compare(f"losses in {precision}", losses[0], losses[1], CLOSE[precision])
+    ours = filled(device, path, backend, runs, 4)
+    theirs = filled(torch.device("cpu"), "eager", None, [replace(run, precision="fp32") for run in runs], 4)
+    losses = losses_after(ours, precision), losses_after(theirs, "fp32")
+    check_path(ours, path)
+    compare(f"losses in {precision}", *losses, CLOSE[precision])
+
+
+def losses_after(e: Ensemble, precision: str) -> torch.Tensor:
+    """Training losses after some updates in a precision."""
+    with limits.settings(e.device, precision):
+        e.update(PAPER_STEPS)
+        e.evaluate(e.live)
+    return torch.tensor([e.at(slot).rows[-1][1] for slot in e.live])
+
+
+def check_path(e: Ensemble, path: str) -> None:
+    """Raise `CheckError` if an ensemble is not on a path any more."""
+    if e.path != path:
+        raise CheckError(f"{path!r} gave way to {e.path!r}")
+
+
+def check_faster(device: torch.device, backend: Backend | None) -> None:
+    """The time of an update of the paper's networks by our own kernels, and that of the path "compiled"."""
+    runs = [Run(operation="x/y", precision="tf32", seed=seed) for seed in range(limits.default_width(device))]
+    width = limits.fitting_width(runs, device, len(runs))
+    seconds = {}
+    with limits.settings(device, "tf32"):
+        for path in COMPILED:
+            e = filled(device, path, backend, runs, width)
+            seconds[path] = seconds_an_update(e)
+            check_path(e, path)
+            e.close()
+            limits.give_back(device)
+    ours, theirs = (1e6 * seconds[path] / width for path in COMPILED)
+    if not ours < theirs:
+        raise CheckError(f"{ours:.4g} microseconds a run-step, where 'compiled' takes {theirs:.4g}")
+
+
+def seconds_an_update(e: Ensemble, n_updates: int = 40, n_times: int = 5) -> float:
+    """Of the fastest of a few stretches of updates, the first of which is not counted."""
+    times = []
+    for _ in range(1 + n_times):
+        e.update(n_updates)
+        limits.synchronize(e.device)
+        times.append(time.perf_counter())
+    return min(after - before for before, after in pairwise(times)) / n_updates
 
 
 def filled(

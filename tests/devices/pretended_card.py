@@ -1,8 +1,8 @@
 """A card that is not there, as far as the compiler asks: an H100 for which Triton compiles and nothing runs.
 
-`python pretended_card.py '{"dropout": 0.1}'` compiles an update of the paper's network with these fields, and
-prints what it launches. It replaces private names of PyTorch and Triton, so it has a process of its own.
-Needs Triton and a C++ compiler.
+`python pretended_card.py '{"dropout": 0.1}' compiled` compiles an update of the paper's network with these
+fields by this path, and prints what it launches. It replaces private names of PyTorch and Triton, so it has a
+process of its own. Needs Triton and a C++ compiler.
 """
 
 import importlib.util
@@ -138,13 +138,13 @@ class Written(BaseException):
     """The code is there; it is not to be run."""
 
 
-def generated(fields):
-    """The code that is made of the gradients and of the optimizer of an update."""
+def generated(fields, path):
+    """The code that is made of the gradients and of the optimizer of an update by a path that compiles."""
     import torch._inductor.config as config
     from torch._inductor.graph import GraphLowering
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from grokking_core import Run, model
+    from grokking_core import Run, kernels, model
     from grokking_core.training.ensemble import Ensemble
 
     config.force_disable_caches, config.benchmark_kernel, config.compile_threads = True, True, 1
@@ -156,8 +156,9 @@ def generated(fields):
     run, codes = Run(operation="x/y", **fields), {}
     model.Layout(run)  # it is remembered; no network is built among the fakes
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
-        e = Ensemble([run] * N_SLOTS, N_SLOTS, torch.device("cuda"), "compiled")
+        e = Ensemble([run] * N_SLOTS, N_SLOTS, torch.device("cuda"), path)
         e.rehearse()
+        e.network.fused = kernels.load() if path == "kernels" else None
         numbers = [torch.zeros(N_SLOTS, 1, device="cuda") for _ in range(7)]
         for name, function, arguments in (
             ("gradients", e._gradients, e.tables.batch(e.step)),
@@ -187,9 +188,9 @@ def built(code):
         return sum(bool(kernel.compile_results) for kernel in kernels)
 
 
-def product_bytes(call):
-    """Bytes that the products of some code touch: each operand and what it gives, in float32."""
-    sizes, total = {}, 0
+def touched(call):
+    """Bytes that the products and our own kernels of some code touch: operands and results, in float32."""
+    sizes, total = {}, {"products": 0, "own": 0}
 
     def numbers(dims):
         return math.prod(int(d) for d in dims.split(",") if d.strip())
@@ -203,11 +204,12 @@ def product_bytes(call):
             sizes[again[1]] = numbers(again[2])
         elif again := re.match(r"\s+(\w+) = (\w+); del", line):
             sizes[again[1]] = sizes.get(again[2], 0)
-        elif product := re.match(r"\s+extern_kernels\.\w+\((.*)\)", line):
-            whole = re.sub(r"reinterpret_tensor\(\w+, \(([^)]*)\)[^)]*\)[^)]*\)", r"(\1)", product[1])
-            views = re.findall(r"\(([^)]*)\)", whole)
-            names = re.findall(r"\b(?:buf|arg)\w+", re.sub(r"\([^)]*\)", "", whole))
-            total += 4 * sum([numbers(dims) for dims in views] + [sizes[name] for name in names])
+        elif launched := re.match(r"\s+(extern_kernels|_)\w*\.\w+\((.*)\)", line):
+            views = re.findall(r"reinterpret_tensor\(\w+, \(([^)]*)\)", launched[2])
+            whole = re.sub(r"reinterpret_tensor\(\w+, \([^)]*\), \([^)]*\), \d+\)", "", launched[2])
+            names = re.findall(r"\b(?:buf|arg)\w+", whole)
+            kind = "own" if launched[1] == "_" else "products"
+            total[kind] += 4 * sum([numbers(dims) for dims in views] + [sizes[name] for name in names])
     return total
 
 
@@ -222,24 +224,28 @@ def count(code):
     megabytes = sum(
         1e3 * float(re.search(r"kernel_num_gb': ([\d.e-]+)", sources[name])[1]) for name in called
     )
+    total = touched(call)
+    own = re.findall(r"^\s+(_\w+)\.run\(", call, re.M)
     return {
-        "launches": len(called),
+        "launches": len(called) + len(own),
+        "own": len(own),
         "products": len(re.findall(r"extern_kernels\.\w+\(", call)),
         "megabytes": megabytes / N_SLOTS,
-        "megabytes_of_products": product_bytes(call) / 1e6 / N_SLOTS,
+        "megabytes_of_products": total["products"] / 1e6 / N_SLOTS,
+        "megabytes_of_own": total["own"] / 1e6 / N_SLOTS,
         "in_float64": sorted(
             name for name in {*called} if re.search(r"fp64|float64|libdevice\.pow", sources[name])
         ),
     }
 
 
-def main(fields):
+def main(fields, path):
     """Print the counts of what an update is compiled to, and the number of kernels that were built."""
     held = pretend()
-    codes = generated(json.loads(fields))
+    codes = generated(json.loads(fields), path)
     print(json.dumps({name: count(code) | {"built": built(code)} for name, code in codes.items()}))
     del held
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,6 +1,7 @@
 """How updates are launched: graphs, compiled code and their failures, with a card's parts stood in for."""
 
 import gc
+import math
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ import warnings
 import weakref
 from collections import deque
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +18,10 @@ import pytest
 import torch
 from graphs import CARD, capture, one_hot_take_backward
 
-from grokking_core import Run
+from grokking_core import Run, kernels
 from grokking_core.devices import cards, kinds, launch, limits
 from grokking_core.devices.launch import Backend, LostUpdateError
+from grokking_core.kernels import plain
 from grokking_core.model import tensor_ops
 from grokking_core.runs.run import CHOICES
 from grokking_core.runs.trajectory import Trajectory
@@ -629,6 +632,70 @@ def test_self_check_refuses_compiled_code_that_is_wrong(wrong):
         small_check(Backend(wrong, launch.capture_nothing), "compiled")
 
 
+TWINS = SimpleNamespace(forward=plain.feed_forward, backward=plain.feed_forward_backward)
+
+
+@pytest.fixture
+def twins(monkeypatch):
+    """The plain twins in the place of kernels, and what is measured of them: seconds by path."""
+    seconds = {"kernels": 1.0, "compiled": 2.0}
+    monkeypatch.setattr(kernels, "load", lambda: TWINS)
+    monkeypatch.setattr(limits, "default_width", lambda device: 1)
+    monkeypatch.setattr(selfcheck, "PAPER_STEPS", 1)
+    monkeypatch.setattr(selfcheck, "seconds_an_update", lambda e: [e.update(1), seconds[e.path]][1])
+    monkeypatch.setattr(selfcheck, "KERNEL_SHAPES", [(2, 7, 16, 64)])
+    return seconds
+
+
+PLAINLY = Backend(compile=lambda function: function, capture=launch.capture_nothing)
+
+
+def test_self_check_of_kernels_passes_where_they_are_right_and_faster(twins):
+    selfcheck.check(CPU, "kernels", kinds.PAPER, PLAINLY)
+    twins["kernels"] = 2.0
+    with pytest.raises(selfcheck.CheckError, match=r"2e\+06 microseconds a run-step, where 'compiled' takes"):
+        selfcheck.check(CPU, "kernels", kinds.PAPER, PLAINLY)
+
+
+@pytest.mark.parametrize("wrong", [1.001, math.nan])
+def test_self_check_refuses_kernels_that_are_wrong(twins, monkeypatch, wrong):
+    def backward(*arguments):
+        dx, dup, ddown = plain.feed_forward_backward(*arguments)
+        return dx, dup, ddown * wrong
+
+    monkeypatch.setattr(
+        kernels, "load", lambda: SimpleNamespace(forward=plain.feed_forward, backward=backward)
+    )
+    with pytest.raises(
+        selfcheck.CheckError, match=r"kernels of shape \(2, 7, 16, 64\) differ from their twins"
+    ):
+        selfcheck.check(CPU, "kernels", kinds.PAPER, PLAINLY)
+
+
+def test_kernels_that_cannot_be_loaded_give_way_to_compiled_code(monkeypatch):
+    def load():
+        raise ModuleNotFoundError("No module named 'triton'")
+
+    monkeypatch.setattr(kernels, "load", load)
+    run = Run(**BASE | {"precision": "tf32"})
+    e, theirs = (
+        Ensemble([run], 1, CPU, path, loops=False, backend=PLAINLY) for path in ("kernels", "compiled")
+    )
+    for ensemble in (e, theirs):
+        ensemble.load(0, Trajectory(run))
+    with pytest.warns(RuntimeWarning, match="the path 'kernels' failed .*; 'compiled' takes its place"):
+        e.update(3)
+    theirs.update(3)
+    assert (e.path, e.network.fused) == ("compiled", None)
+    assert torch.equal(e.parameters, theirs.parameters)
+
+
+def test_runs_that_kernels_do_not_fit_are_compiled():
+    for more in ({}, {"precision": "tf32", "activation": "gelu"}, {"precision": "tf32", "d_model": 256}):
+        run = Run(**BASE | more)
+        assert Ensemble([run], 1, CPU, "kernels", loops=False).path == "compiled"
+
+
 def test_self_check_refuses_a_path_that_gave_way():
     with (
         pytest.warns(RuntimeWarning),
@@ -673,7 +740,7 @@ def test_self_check_may_crash_or_hang_in_its_own_process(code, reason, monkeypat
 
 def test_self_check_runs_in_a_process_of_its_own():
     failure = cards.check_elsewhere(CPU, "fast")
-    assert failure == "ValueError: path='fast' must be one of compiled, graph, eager"
+    assert failure == "ValueError: path='fast' must be one of kernels, compiled, graph, eager"
 
 
 # A card that is there, or seems to be.
@@ -774,7 +841,8 @@ def card(monkeypatch, tmp_path):
         return None if found.asked[-1] in found.passes else "no C compiler"
 
     monkeypatch.setattr(cards, "check_elsewhere", check)
-    clear = (cards.usable_device, cards.check_paths)
+    monkeypatch.setattr(cards.kernels, "are_there", lambda: True)
+    clear = (cards.usable_device, cards.check_paths, cards.check_kernels)
     for function in clear:
         function.cache_clear()
     yield found
@@ -862,6 +930,42 @@ def test_kind_of_runs_that_no_path_trains_is_refused_and_the_others_trained(card
     assert cards.usable_device().value == "cuda"
 
 
+TF32 = Run(operation="x+y", precision="tf32")
+
+
+def test_own_kernels_are_for_runs_in_tf32_where_they_pass_their_check(card):
+    device = torch.device("cuda")
+    card.passes |= {"kernels", "compiled for pre-norm"}
+    assert cards.path_of(device, [Run(operation="x+y")]) == "compiled"
+    assert cards.path_of(device, [replace(TF32, activation="gelu")]) == "compiled"
+    assert "kernels" not in card.asked
+    assert cards.path_of(device, [TF32]) == "kernels"
+    assert cards.check_kernels(device).reason == "NVIDIA H100: updates in tf32 by the path 'kernels'"
+    card.passes = {"graph"}
+    cards.check_paths.cache_clear()
+    cards._remember(cards.default_folder() / ".cards.json", cards._key(device, kinds.PAPER), ("graph", ""))
+    assert cards.path_of(device, [TF32]) == "graph"
+
+
+def test_own_kernels_that_are_refused_are_not_asked_again(card):
+    device = torch.device("cuda")
+    for _ in range(2):
+        assert cards.path_of(device, [TF32]) == "compiled"
+        cards.check_kernels.cache_clear()  # as in the next process
+    assert card.asked.count("kernels") == 1
+    assert cards.check_kernels(device).reason == "NVIDIA H100: 'kernels' not taken (no C compiler)"
+
+
+def test_own_kernels_need_triton_and_tensor_cores(card, monkeypatch):
+    card.capability = (7, 5)
+    assert cards.check_kernels(torch.device("cuda")).value == "compiled"
+    card.capability = (9, 0)
+    cards.check_kernels.cache_clear()
+    monkeypatch.setattr(cards.kernels, "are_there", lambda: False)
+    assert cards.check_kernels(torch.device("cuda")).value == "compiled"
+    assert card.asked == []
+
+
 def test_card_whose_memory_others_hold_is_not_used(card):
     card.free = 50 * 2**20
     value, reason = cards.usable_device()
@@ -914,6 +1018,7 @@ def test_description_names_what_decides_and_what_is_wrong(card, monkeypatch):
     lines = dict(cards.describe(torch.device("cuda")))
     assert (lines["card"], lines["driver"], lines["updates"]) == ("NVIDIA H100", "580.65.06", "compiled")
     assert "because" not in lines
+    assert lines["in tf32"] == "NVIDIA H100: 'kernels' not taken (no C compiler)"
     assert [name for name in lines if name.endswith(" runs")] == ["Muon runs"]
     assert "Muon runs: updates by the path 'graph'; 'compiled' failed" in lines["Muon runs"]
     assert (lines["free memory"], lines["precisions"]) == ("8.0 GiB", "fp32, tf32, fp64")
