@@ -12,7 +12,7 @@ import math
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from grokking_core import kernels
 from grokking_core.paper import experiments
 from grokking_core.plans import Part, merged
 from grokking_core.runs import schedule
@@ -40,6 +41,7 @@ N_SLOTS = 2  #: counted with so many; what a run adds is the same for each
 SHARE_TO_THE_END = 0.35  #: of the simulated runs with `stop_at`: they do not end early
 EARLIEST = 1000  #: updates of the shortest simulated run; the others are spread evenly by magnitude
 
+ONLY_WRITES = ("copy_", "zero_", "fill_")  #: in place, and what was there is not read
 MAKES_NO_KERNEL = ("empty", "new_empty", "empty_like", "empty_strided", "detach", "_unsafe_view")
 
 
@@ -94,16 +96,25 @@ class Counting(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Make an operation as a card would, and count it."""
         out = func(*args, **kwargs or {})
-        inputs = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
-        outputs = [a for a in tree_leaves(out) if isinstance(a, Tensor)]
         name = func.overloadpacket.__name__
+        written = {argument.name for argument in func._schema.arguments if argument.is_out}
+        read = (
+            args[name in ONLY_WRITES :],
+            {key: a for key, a in (kwargs or {}).items() if key not in written},
+        )
+        inputs = [a for a in tree_leaves(read) if isinstance(a, Tensor)]
+        outputs = [a for a in tree_leaves(out) if isinstance(a, Tensor)]
         if name not in MAKES_NO_KERNEL and not func.is_view:
             self._add(name, args, inputs, outputs)
         return out
 
     def _add(self, name: str, args: Any, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-        count, name = self.count, name.rstrip("_")
-        touched = sum(a.numel() * a.element_size() for a in {id(a): a for a in inputs + outputs}.values())
+        count, is_added = self.count, name in ADDING_PRODUCTS  # to another tensor's copy, made before
+        if is_added:
+            self._add("copy_", (), outputs, outputs)
+        name = name.rstrip("_")
+        once = [{id(a): a for a in some}.values() for some in (inputs, outputs)]
+        touched = sum(a.numel() * a.element_size() for some in once for a in some)
         count.launches[name] += 1
         if name in PRODUCTS:
             inner = args[name in ADDING_PRODUCTS].shape[-1]
@@ -113,6 +124,32 @@ class Counting(TorchDispatchMode):
         count.n_double += any(a.dtype == torch.float64 and a.numel() >= self.n_weights for a in outputs)
 
 
+class Fused:
+    """`kernels.feed_forward` for tensors without numbers: counts what its kernels read, write and compute."""
+
+    def __init__(self, count: Count):
+        self.count = count
+
+    def forward(self, x: Tensor, up: Tensor, down: Tensor) -> Tensor:
+        """As of the kernels."""
+        out = torch.empty_like(x)
+        self._launch(2, up, x, down, out)
+        return out
+
+    def backward(self, g: Tensor, x: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As of the kernels, each of which computes the hidden layer anew."""
+        dx, dup, ddown = (a.new_empty(a.shape) for a in (x, up, down))
+        self._launch(3, up, x, down, g, dx)
+        self._launch(4, up, x, down, g, dup, ddown)
+        return dx, dup, ddown
+
+    def _launch(self, n_products: int, up: Tensor, x: Tensor, *others: Tensor) -> None:
+        """Count a kernel that makes so many products of the size of x up^T."""
+        touched = sum(a.numel() * a.element_size() for a in (up, x, *others))
+        self.count.launches["feed_forward"] += 1
+        self.count.products.append((2.0 * n_products * x.numel() * up.shape[1], touched))
+
+
 def counted(run: Run) -> tuple[Count, Count]:
     """What an update costs runs of one shape, and what an evaluation of the whole table does."""
     e = Ensemble([run] * N_SLOTS, N_SLOTS, torch.device("meta"), "eager", loops=False)
@@ -120,10 +157,20 @@ def counted(run: Run) -> tuple[Count, Count]:
         return _count(e, lambda: e.update(1)), _count(e, e.evaluators[N_SLOTS].measure)
 
 
-def _count(e: Ensemble, function: Callable[[], None]) -> Count:
+def counted_with_kernels(run: Run) -> Count:
+    """What an update costs runs of one shape where our own kernels make the feed-forward branch."""
+    e = Ensemble([run] * N_SLOTS, N_SLOTS, torch.device("meta"), "eager", loops=False)
+    e.network.fused = fused = Fused(Count(N_SLOTS))
+    with torch.inference_mode():
+        return _count(e, lambda: e.update(1), fused)
+
+
+def _count(e: Ensemble, function: Callable[[], None], fused: Fused | None = None) -> Count:
     """What a call of a function costs, once every buffer is there."""
     function()
     count = Count(N_SLOTS)
+    if fused:
+        fused.count = count
     with Counting(count, e.parameters.numel()):
         function()
     return count
@@ -276,17 +323,23 @@ def report(run: Run, profile: str, widths: Sequence[int]) -> str:
     if min(widths) < 1:
         raise ValueError("--widths must be at least 1")
     update, evaluation = counted(run)
+    counts = {"an update": update, "an evaluation": evaluation}
+    if own := kernels.fit(replace(run, precision="tf32")):
+        counts["with kernels"] = counted_with_kernels(run)
     lines = ["by tensor operations in a CUDA graph; compiled code needs fewer launches"]
-    for name, count in (("an update", update), ("an evaluation", evaluation)):
+    for name, count in counts.items():
         products = sum(flops for flops, _ in count.products) / count.n_runs
         message = f"{name:<15}{count.launches.total():5} launches{count.bytes_per_run / 1e6:7.0f} MB a run"
         lines.append(f"{message}{products / 1e9:7.2f} Gflop of products{count.n_double:3} large in fp64")
     lines += ["", "expected microseconds of a run-step, evaluations not counted"]
     for name, card in CARDS.items():
-        for precision, rate in card.flops_per_second.items():
-            times = (f"{1e6 * update.seconds_per_run(card, precision, w):.0f} at width {w}" for w in widths)
+        ways = [(precision, "     ", update) for precision in card.flops_per_second]
+        ways += [("tf32", " with kernels", counts["with kernels"])] if own else []
+        for precision, how, count in ways:
+            times = (f"{1e6 * count.seconds_per_run(card, precision, w):.0f} at width {w}" for w in widths)
+            rate = card.flops_per_second[precision]
             assumed = f"{card.bytes_per_second / 1e12:.1f} TB/s, {rate / 1e12:.0f} Tflop/s"
-            lines.append(f"{name} {precision}      {', '.join(times)} (assumed: {assumed})")
+            lines.append(f"{name} {precision}{how} {', '.join(times)} (assumed: {assumed})")
     work = simulated(profile, widths[-1])
     lines += [
         "",

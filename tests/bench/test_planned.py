@@ -85,6 +85,35 @@ def test_operations_in_double_precision_are_counted():
     assert count.traffic == 8 * (3 * 10 + 3 * 9)
 
 
+def test_what_is_read_and_what_is_written_counts_each():
+    a, b, c = torch.zeros(3, 2, 5, 5)
+    for operation, n_tensors in (
+        (lambda: a.add_(b), 3),
+        (lambda: a.add_(a), 2),
+        (lambda: a.copy_(b), 2),
+        (lambda: a.zero_(), 1),
+        (lambda: torch.mul(b, b, out=a), 2),
+        (lambda: torch.baddbmm(a, b, c), 6),  # what is added to is copied before
+        (lambda: a.baddbmm_(b, c), 4),
+    ):
+        count = planned.Count(1)
+        with planned.Counting(count, 10):
+            operation()
+        assert count.bytes_per_run == n_tensors * 4 * 50
+
+
+def test_kernels_compute_the_hidden_layer_three_times_and_spare_its_memory():
+    run = Run(**SMALL)
+    (update, _), own = planned.counted(run), planned.counted_with_kernels(run)
+    n_rows = 2 * run.n_elements + 3 * run.effective_batch_size  # of both layers
+    more = 3 * 2 * n_rows * run.d_model * run.hidden_width
+    ours, theirs = (sum(flops for flops, _ in count.products) / count.n_runs for count in (own, update))
+    assert ours - theirs == more
+    assert own.launches["feed_forward"] == 3 * run.n_layers
+    spared = update.bytes_per_run - own.bytes_per_run
+    assert spared > 8 * 4 * n_rows * run.hidden_width  # written twice, and read by what comes after
+
+
 def test_time_follows_from_bytes_operations_and_launches():
     card = planned.Card(1e9, {"fp32": 1e9}, seconds_between_launches=1e-3)
     count = planned.Count(2, traffic=2 * 10**6, products=[(4e6, 10), (10, 6e6)])
