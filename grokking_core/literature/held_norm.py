@@ -26,7 +26,7 @@ ALL, SOME = 0.25, 0.75  #: how far a share may be from 1 to be all of a delay, a
     "transformers with a last layer norm and without, modular addition with two moduli; the norm held",
 )
 def logits_carry_the_norm(norm_clock: Records) -> Verdict:
-    """Decided by `updates_held` at the smallest and the largest norm, and at the largest with divided logits.
+    """Decided by `updates_held` at the smallest and the largest norm, and at this one with divided logits.
 
     Divided they are on the scale that they have at the smallest norm. The share taken back is (largest -
     divided) / (largest - smallest); where most did not grok at the largest norm the updates followed stand
@@ -36,9 +36,9 @@ def logits_carry_the_norm(norm_clock: Records) -> Verdict:
     """
     cells = updates_held(norm_clock)
     known: dict[Any, dict] = cells.set_index(["norm", "like"]).to_dict("index")
-    norms = sorted({norm for norm, _ in known})
-    low, high = norms[:1] + norms[-1:] if norms else (0.0, 0.0)
-    if low == high or not {(low, low), (high, high), (high, low)} <= {*known}:
+    low = min((norm for norm, _ in known), default=0.0)
+    high = max((norm for norm, like in known if like == low), default=low)
+    if low == high or not {(low, low), (high, high)} <= {*known}:
         return judged("not reached", 0, "Norms and logits to compare are not all there.", norm_clock)
     there = [known[cell] for cell in ((low, low), (high, high), (high, low))]
     small, large, divided = (cell["updates"] for cell in there)

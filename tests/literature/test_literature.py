@@ -334,6 +334,8 @@ CASES = {
             {(0.5, 0.5): 300, (1, 1): None, (1, 0.5): 400})),
         Case("agrees", 12, "at 0.5 of the first norm", lambda: held(
             {(0.5, 0.5): 300, (0.7, 0.5): 3000, (1, 1): 2000, (1, 0.5): 350})),
+        Case("agrees", 12, "2,060 at 0.7, 360 there", lambda: held(
+            {(0.5, 0.5): 300, (0.7, 0.7): 2000, (0.7, 0.5): 350, (1, 1): None})),
         Case("partly", 9, "Taken back: 58", lambda: held({(0.5, 0.5): 300, (1, 1): 2000, (1, 0.5): 1000})),
         Case("differs", 9, "Taken back: 0 %", lambda: held({(0.5, 0.5): 300, (1, 1): 2000, (1, 0.5): 2000})),
         Case("differs", 9, "Taken back: -", lambda: held({(0.5, 0.5): 300, (1, 1): 2000, (1, 0.5): None})),
