@@ -15,4 +15,5 @@ setup(
     ],
     package_dir={"": ".", "grokking_book": "book/grokking_book"} | SHIPPED,
     package_data={package: ["*.yml", "*.parquet", "*.kept.safetensors"] for package in SHIPPED},
+    exclude_package_data={"grokking_core.shipped.records": ["overnight.*"]},  # grows, and stays in the clone
 )

@@ -173,8 +173,9 @@ SHIPPED = ("profiles", "records")
 
 
 def files_that_ship(name: str) -> list[Path]:
-    """Files of one of these folders; checkpoints of runs under way stay in the clone."""
-    return [path for path in (ROOT / "book" / name).iterdir() if ".checkpoint." not in path.name]
+    """Files of one of these folders that are not left in the clone: checkpoints, the overnight records."""
+    left = (".checkpoint.", "overnight.parquet", "overnight.kept.")
+    return [path for path in (ROOT / "book" / name).iterdir() if not any(part in path.name for part in left)]
 
 
 def test_what_ships_with_the_package_is_small():
@@ -201,6 +202,7 @@ def test_wheel_holds_every_room_and_works_without_the_clone(tmp_path):
     for name in SHIPPED:
         for file in files_that_ship(name):
             assert (site / "grokking_core" / "shipped" / name / file.name).read_bytes() == file.read_bytes()
+    assert not [*(site / "grokking_core" / "shipped" / "records").glob("overnight.*")]
     env = {"PYTHONPATH": str(site), "GROKKING_RECORDS": str(tmp_path / "own"), "PATH": os.environ["PATH"]}
 
     def grokking(*arguments):
