@@ -60,7 +60,11 @@ def test_frame_has_the_rows_of_the_elements_and_what_is_right(trained):
     run, found = trained.run, kept.frame(trained.run, trained.parameters)
     rows = kept.output_rows(run, trained.parameters)["rows"][: run.n_elements]
     assert found["rows"].dtype == np.float16
-    np.testing.assert_allclose(found["rows"], rows, rtol=1e-3, atol=1e-7)
+    largest = np.abs(rows).max()
+    np.testing.assert_allclose(found["rows"], rows, rtol=0, atol=largest / 128)
+    step = np.abs(np.diff(np.unique(found["rows"].astype(float)))).min()
+    assert largest / 128 <= step < largest / 64
+    assert np.log2(step) % 1 == 0
     answer = data.operation_table(run.operation, run.p, run.n).answer
     right = kept.answers(run, trained.parameters)["answer"] == answer
     np.testing.assert_array_equal(np.unpackbits(found["right"], count=len(answer)).astype(bool), right)
