@@ -31,7 +31,7 @@ def test_notebook_judges_each_method_in_its_best_cell(run_notebook):
 
     names = run_notebook("accelerators", lambda run: made_up(run, step(run)))
     assert "Sooner than AdamW, each in its best cell: Muon." in names["text"]
-    assert names["others"].groupby("method").size().to_dict() == {"AdamW, x-y": 27, "Muon, x-y": 27}
+    assert names["others"].groupby("method").size().to_dict() == {"AdamW, x-y": 45, "Muon, x-y": 45}
     assert names["rows"]["Muon"]["rate"] == "0.01"
     assert names["rows"]["Muon"]["at the edge"] == "no"
     assert names["rows"]["perpGrad"]["cells"] == "0 of 9"
