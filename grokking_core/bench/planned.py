@@ -125,7 +125,7 @@ class Counting(TorchDispatchMode):
 
 
 class Fused:
-    """`kernels.feed_forward` for tensors without numbers: counts what its kernels read, write and compute."""
+    """`kernels._feed_forward` for tensors without numbers: counts what kernels read, write and compute."""
 
     def __init__(self, count: Count):
         self.count = count

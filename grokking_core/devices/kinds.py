@@ -18,6 +18,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "MLP": {"architecture": "mlp", "activation": "tanh", "optimizer": "sgd"},
     "StableMax": {
         "norm": "none",
+        "positions": "learned",
         "loss": "stablemax",
         "gradient": "perp",
         "slow_gradient": "ma",

@@ -23,14 +23,14 @@ def are_there() -> bool:
 
 
 def load() -> ModuleType:
-    """`feed_forward`, which needs Triton.
+    """The module `_feed_forward`, which needs Triton.
 
     Raises
     ------
     ModuleNotFoundError
         If that is not installed.
     """
-    return import_module("grokking_core.kernels.feed_forward")
+    return import_module("grokking_core.kernels._feed_forward")
 
 
 def fit(run: Run) -> bool:

@@ -24,7 +24,7 @@ def feed_forward_backward(g: Tensor, x: Tensor, up: Tensor, down: Tensor) -> tup
 
 
 def differences(kernels: ModuleType, shape: tuple[int, int, int, int], device: torch.device) -> float:
-    """The largest difference of the kernels in `feed_forward` from these twins in float64; of NaN, infinity.
+    """The largest difference of the kernels in `_feed_forward` from these twins in float64; of NaN, infinity.
 
     Of whole numbers so small that tf32 holds them and float32 their sums, so that no difference is one of
     rounding. The shape is (R, N, D, F).

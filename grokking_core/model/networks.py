@@ -72,7 +72,7 @@ class Network:
     """
 
     final: Tensor  #: (R, B, D), the input of the output layer at the last position, of the last `forward`
-    fused: Any = None  #: `kernels.feed_forward`, where it takes the place of tensor operations
+    fused: Any = None  #: `kernels._feed_forward`, where it takes the place of tensor operations
     SAVED: tuple[str, ...] = ()  #: attributes that `forward` makes anew
 
     def __init__(self, run: Run, parameters: Tensor, gradients: Tensor):

@@ -1,8 +1,8 @@
 """`Ensemble`: slots in one set of tensors, whose runs are updated and evaluated together.
 
 A run holds a slot until it ends, and the next one takes the slot without disturbing the others. What is not
-a matrix product is fused: on a GPU by `torch.compile` and in Triton's kernels of `kernels.feed_forward`, on a
-CPU in the loops of `kernels.loop_ops`, where Numba works.
+a matrix product is fused: on a GPU by `torch.compile` and in the Triton kernels of `kernels._feed_forward`,
+on a CPU in the loops of `kernels.loop_ops`, where Numba works.
 """
 
 from __future__ import annotations

@@ -20,12 +20,12 @@ SHAPES = [(1, 1, 16, 16), (2, 67, 16, 64), (3, 5, 24, 100), (2, 130, 48, 96), (1
 def kernels(monkeypatch):
     """The module with its kernels interpreted."""
     pytest.importorskip("triton")
-    from grokking_core.kernels import feed_forward
+    from grokking_core.kernels import _feed_forward
 
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    yield importlib.reload(feed_forward)
+    yield importlib.reload(_feed_forward)
     monkeypatch.undo()
-    importlib.reload(feed_forward)
+    importlib.reload(_feed_forward)
 
 
 def drawn(shape, seed=0):
