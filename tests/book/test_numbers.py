@@ -10,7 +10,7 @@ import pytest
 from matplotlib import pyplot as plt
 from pandas.testing import assert_frame_equal
 
-from grokking_book.pages import numbers
+from grokking_book.sources import numbers
 from grokking_book.sources.jobs import Job
 from grokking_core import plots
 from grokking_core.data import operation_table

@@ -25,8 +25,7 @@ from grokking_book.make.processes import Busy, Ended
 from grokking_book.make.render import STAMP, basis_of, render, repair, stage
 from grokking_book.make.settings import Settings, now
 from grokking_book.make.status import made
-from grokking_book.pages import numbers
-from grokking_book.sources import notebooks
+from grokking_book.sources import notebooks, numbers
 from grokking_book.sources.jobs import Job, Places, all_values, asks_for_runs, digest, plan, stamp_of
 from grokking_book.sources.notebooks import INJECTED, code_cells, provenance, tags, without_picture
 from grokking_book.sources.parameters import WrongUse

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grokking_book.make import pdf, processes, settings, status, whole
-from grokking_book.pages import numbers
-from grokking_book.sources import notebooks
+from grokking_book.sources import notebooks, numbers
 from grokking_book.sources.jobs import Job, Places, digest
 
 NO_PAGES = {"profiles", "records"}  #: folders of the book with nothing to show

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from grokking_book.pages import numbers
-from grokking_book.sources import notebooks
+from grokking_book.sources import notebooks, numbers
 from grokking_book.sources.jobs import Job
 from grokking_book.sources.notebooks import Cell, Notebook
 

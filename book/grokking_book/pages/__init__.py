@@ -1,1 +1,1 @@
-"""What pages say that is computed for them: exercises with answers, settings in words, tables to download."""
+"""What pages say that is computed for them: exercises with answers, settings in words."""

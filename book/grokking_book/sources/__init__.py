@@ -1,1 +1,1 @@
-"""What is to be built: notebooks as files, their parameters, the jobs they make. Nothing is executed."""
+"""What is built, as files: notebooks, their parameters and jobs, tables to download. Nothing is executed."""
