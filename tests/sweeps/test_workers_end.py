@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.usefixtures("own_folders"), pytest.mark.slow]
 SWEEP = """
 import signal
 import sys
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
+for ignored in (signal.SIGHUP, signal.SIGQUIT):  # by nohup, and in what a shell starts with &
+    signal.signal(ignored, signal.SIG_DFL)
 from grokking_core import Stopped, sweep
 from grokking_core.sweeps import workers
 from runs_by_hand import runs
