@@ -134,8 +134,7 @@ def _joined(*tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
     found = [table.assign(key=key) for group in tables for key, table in group.items()]
     joined = pd.concat(found or [pd.DataFrame({"key": []})])
-    joined.insert(0, "key", joined.pop("key"))
-    return joined
+    return joined.reindex(columns=["key", *joined.columns.drop("key")])
 
 
 def links(job: Job, page: Path) -> str:
