@@ -64,6 +64,11 @@ class Backend:
     capture: Callable[[Update, torch.device], Update] = capture_graph
 
 
+def backend_for(device: torch.device) -> Backend:
+    """What launches ask of torch on a device: but on a card, nothing is captured."""
+    return Backend() if device.type == "cuda" else Backend(capture=capture_nothing)
+
+
 @contextmanager
 def any_number_of_shapes() -> Iterator[None]:
     """Context in which the compiler takes every new shape: by itself it gives up at the ninth.

@@ -105,11 +105,10 @@ class Ensemble:
     ):
         if path not in launch.PATHS:
             raise ValueError(f"path={path!r} must be one of {', '.join(launch.PATHS)}")
-        run, dtype = runs[0], limits.DTYPES[runs[0].precision]
-        self.device, self.batch_size = device, run.effective_batch_size
+        run, dtype = runs[0], limits.DTYPES[runs[0].precision]  # any of them
+        self.run, self.device, self.batch_size = run, device, run.effective_batch_size
         self.path = "compiled" if path == "kernels" and not kernels.fit(run) else path
-        on_gpu = device.type == "cuda"
-        self.backend = backend or (Backend() if on_gpu else Backend(capture=launch.capture_nothing))
+        self.backend = backend or launch.backend_for(device)
         layout = model.Layout(run)
         self.parameters = torch.zeros(n_slots, layout.n, dtype=dtype, device=device)
         gradients = torch.zeros_like(self.parameters)
@@ -121,7 +120,6 @@ class Ensemble:
         self.steps = [0] * n_slots  # the same, known without asking the device
         drawn = (self.network, self.batch_size, self.optimizer.seed, self.step, dtype)
         self.dropout = Dropout(*drawn) if run.dropout else None
-        self.run = run  # any of them
         heated = any(run.temperature != 1 for run in runs)
         self.temperature = torch.ones(n_slots, 1, 1, dtype=torch.float64, device=device) if heated else None
         self.slots: list[Trajectory | None] = [None] * n_slots
