@@ -125,7 +125,8 @@ def retention(
 ) -> Plan:
     """Whether what was learned lasts: networks at several decays, when they have learned and long after.
 
-    `other_decays` has the updates at decays that are to be too weak or too strong, until a network learns.
+    `other_decays` has the updates for each decay around the weakest and beyond the strongest with which
+    networks learn; these runs end when they have learned.
     `window_steps` is the budget of networks with decay in a part of it, throughout and never; see
     `window_of`.
     """
