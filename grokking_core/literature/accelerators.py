@@ -79,7 +79,7 @@ def sooner(best: pd.DataFrame, method: str, than: str = BASELINE) -> bool:
     return steps[method] <= SOONER * steps[than] and steps[method] < math.inf
 
 
-def main(records: Records) -> Records:
+def on_main_operation(records: Records) -> Records:
     """The runs of the operation on which all methods stand: the one with most runs."""
     counts = Counter(run.operation for run in records.runs)
     most = min(counts, key=lambda name: (-counts[name], name), default="")
@@ -100,7 +100,7 @@ def _among(run: Run, *methods: str) -> bool:
 
 def _judged(records: Records, methods: list[str]) -> Verdict:
     """The verdict on these methods against AdamW."""
-    records = main(records)
+    records = on_main_operation(records)
     if not records or not {BASELINE, *methods} <= {method_of(record.run) for record in records}:
         return judged("not reached", 0, f"{BASELINE} and {words.listed(methods)} are not all there.", records)
     best = best_cells(records)

@@ -17,10 +17,7 @@ from grokking_core.measures.one_run import loss_turn
 from grokking_core.measures.watched import first_above, key_share, keys, named, with_steps
 from grokking_core.runs.record import Record
 
-SHOWS, FORMED = (
-    0.1,
-    0.25,
-)  #: of the logits, that the last keys have where a circuit shows, and where it formed
+SHOWS, FORMED = 0.1, 0.25  #: of the logits, that the last keys have where a circuit shows and has formed
 BEGUN, DONE = 0.5, 0.01  #: of its peak, that the validation loss has where the clean-up begins and is done
 PER = 1000  #: updates that rates are for
 
