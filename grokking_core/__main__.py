@@ -382,7 +382,7 @@ def _bench_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
     p.add_argument("--output", metavar="FILE", help="also write the JSON to a file")
     p.add_argument("--device", help="(default: what a sweep would take)")
-    p.add_argument("--precision", choices=("fp32", "tf32"), default="fp32")
+    p.add_argument("--precision", choices=("fp32", "tf32", "tf32x3", "tf32-rounded"), default="fp32")
     p.add_argument("--widths", type=int, nargs="+", metavar="R", help="runs trained at a time")
     p.add_argument("--rounds", type=int, default=5, help="times that everything is measured (5)")
     plan = "count instead what an update, and training a profile (laptop), ask of a graphics card"

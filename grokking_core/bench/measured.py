@@ -36,7 +36,7 @@ from grokking_core.updates.plain import Optimizer
 PAPER = Run(operation="x/y")
 SECONDS = 0.6  #: of one measurement
 BLOCK = 5  #: updates of an ensemble before a core turns to the next; training makes 10 or more
-Precision = Literal["fp32", "tf32"]
+Precision = Literal["fp32", "tf32", "tf32x3", "tf32-rounded"]
 Product = tuple[int, int, int, int]  #: how many products, rows, inner, columns
 
 

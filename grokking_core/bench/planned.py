@@ -55,8 +55,8 @@ class Card:
 
 
 CARDS = {
-    "H100": Card(3.0e12, {"fp32": 45e12, "tf32": 250e12}),
-    "H200": Card(4.3e12, {"fp32": 45e12, "tf32": 250e12}),
+    "H100": Card(3.0e12, {"fp32": 45e12, "tf32": 250e12, "tf32x3": 83e12}),
+    "H200": Card(4.3e12, {"fp32": 45e12, "tf32": 250e12, "tf32x3": 83e12}),
 }
 
 
@@ -333,13 +333,13 @@ def report(run: Run, profile: str, widths: Sequence[int]) -> str:
         lines.append(f"{message}{products / 1e9:7.2f} Gflop of products{count.n_double:3} large in fp64")
     lines += ["", "expected microseconds of a run-step, evaluations not counted"]
     for name, card in CARDS.items():
-        ways = [(precision, "     ", update) for precision in card.flops_per_second]
+        ways = [(precision, "", update) for precision in card.flops_per_second]
         ways += [("tf32", " with kernels", counts["with kernels"])] if own else []
         for precision, how, count in ways:
             times = (f"{1e6 * count.seconds_per_run(card, precision, w):.0f} at width {w}" for w in widths)
             rate = card.flops_per_second[precision]
             assumed = f"{card.bytes_per_second / 1e12:.1f} TB/s, {rate / 1e12:.0f} Tflop/s"
-            lines.append(f"{name} {precision}{how} {', '.join(times)} (assumed: {assumed})")
+            lines.append(f"{name} {precision + how:<18}{', '.join(times)} (assumed: {assumed})")
     work = simulated(profile, widths[-1])
     lines += [
         "",

@@ -90,7 +90,8 @@ def path_of(device: torch.device, runs: Iterable[Run] = ()) -> str:
     for kind in kinds_of(runs):
         path, reason = check_paths(device, kind)
         if path is None:
-            raise ValueError(f"device={str(device)!r} cannot be used: {reason}; use 'cpu'")
+            instead = "another precision" if "precision" in KINDS[kind] else "'cpu'"
+            raise ValueError(f"device={str(device)!r} cannot be used: {reason}; use {instead}")
         paths.append(path)
     best = max(paths, key=PATHS.index)
     own = best == "compiled" and any(kernels.fit(run) for run in runs)
@@ -182,7 +183,11 @@ def describe(device: torch.device) -> list[tuple[str, str]]:
             return [*lines, ("no card", reason)]
         lines += [("updates", path), *([("because", reason)] if path != "compiled" else [])]
         lines += [("in tf32", check_kernels(device).reason)] if path == "compiled" else []
-        others = {kind: check_paths(device, kind) for kind in KINDS if kind != PAPER}
+        here = limits.precisions(device)
+        kinds = [
+            kind for kind, own in KINDS.items() if kind != PAPER and own.get("precision", "fp32") in here
+        ]
+        others = {kind: check_paths(device, kind) for kind in kinds}
         lines += [(f"{kind} runs", why) for kind, (other, why) in others.items() if other != path]
     elif reason := usable_device().reason:
         lines.append(("no card", reason))

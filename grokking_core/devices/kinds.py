@@ -33,6 +33,8 @@ KINDS: dict[str, dict[str, Any]] = {
         "decay_from": 20,
         "decay_to": 50,
     },
+    "tf32x3": {"precision": "tf32x3"},
+    "tf32-rounded": {"precision": "tf32-rounded"},
 }
 DEFAULTS = {field.name: field.default for field in fields(Run)}
 

@@ -11,27 +11,30 @@ from pathlib import Path
 
 import torch
 
-from grokking_core import model
+from grokking_core import kernels, model
 from grokking_core.runs import schedule
-from grokking_core.runs.run import MA_WINDOW, Run
+from grokking_core.runs.run import CHOICES, MA_WINDOW, Run
 
 UPDATES_AHEAD = 64  #: for which batch orders are made at once
 EVALUATION_ROWS = 1024  #: equations of the table that are evaluated at once
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp64": torch.float64}
+DTYPES = dict.fromkeys(CHOICES["precision"], torch.float32) | {"fp64": torch.float64}
 
 
 def precisions(device: torch.device | str) -> tuple[str, ...]:
     """The precisions of a device: asked for tf32, a card older than Ampere computes in fp32."""
     device = torch.device(device)
     has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    return tuple(name for name in DTYPES if name != "tf32" or has_tf32)
+    has = {"tf32": has_tf32, "tf32x3": has_tf32 and kernels.are_there()}
+    return tuple(name for name in DTYPES if has.get(name, True))
 
 
 def check_precision(run: Run, device: torch.device) -> None:
     """Raise `ValueError` if the device does not compute in the run's precision."""
     if run.precision not in precisions(device):
+        lacks = f"precision={run.precision!r} is not to be had on device={str(device)!r}"
         needs = "only on CUDA from compute capability 8.0 on"
-        raise ValueError(f"precision='tf32' is not to be had on device={str(device)!r}, {needs}; use 'fp32'")
+        needs += ", with Triton" if run.precision == "tf32x3" else ""
+        raise ValueError(f"{lacks}, {needs}; use 'fp32' or 'tf32-rounded'")
 
 
 def epochs_ahead(run: Run) -> int:

@@ -22,22 +22,22 @@ def are_there() -> bool:
     return find_spec("triton") is not None
 
 
-def load() -> ModuleType:
-    """The module `_feed_forward`, which needs Triton.
+def load(name: str) -> ModuleType:
+    """The kernels for cards called "feed_forward" or "products", which need Triton.
 
     Raises
     ------
     ModuleNotFoundError
         If that is not installed.
     """
-    return import_module("grokking_core.kernels._feed_forward")
+    return import_module(f"grokking_core.kernels._{name}")
 
 
 def fit(run: Run) -> bool:
-    """Whether those for cards compute a part of a run's update.
+    """Whether those of the feed-forward branch compute it in a run's update.
 
-    In fp32 they would not pay: the hidden layer is computed three times instead of written and read, and
-    products that are not made by tensor cores take longer than the memory does.
+    In fp32 they would not pay, nor in tf32x3: the hidden layer is computed three times instead of written
+    and read, and products that tensor cores do not make, or make thrice, take longer than the memory does.
     """
     is_relu = run.architecture == "transformer" and run.activation == "relu"
     return is_relu and run.precision == "tf32" and run.d_model <= WIDEST

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from grokking_core.model import plain
 from grokking_core.model import tensor_ops as ops
+from grokking_core.model.products import products_in
 from grokking_core.runs.run import Run
 
 Views = dict[str, Tensor]  #: parameter name -> (R, *shape)
@@ -66,7 +67,7 @@ class Network:
     Parameters
     ----------
     run : Run
-        Any of the runs: only sizes are read from it.
+        Any of the runs: sizes and precision are read from it.
     parameters, gradients : Tensor
         (R, n) each. `backward` overwrites the gradients.
     """
@@ -80,6 +81,7 @@ class Network:
         self.w, self.dw = layout.views(parameters), layout.views(gradients)
         self.n_runs, self.n_elements, self.d_model = len(parameters), run.n_elements, run.d_model
         self.n_layers, self.hidden_width, self.activation = run.n_layers, run.hidden_width, run.activation
+        self.products = products_in(run.precision)
         self._buffers: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def buffer(self, name: str, *shape: int) -> Tensor:
@@ -140,13 +142,15 @@ class TransformerNetwork(Network):
             attended = self._attention(layer, residual) if layer > 0 else self._first_attention(x, y)
             residual = self._branches(layer, residual[:, self._first_row(layer) :], attended)
         self.final = self._norm("final_norm", residual) if self.norm == "pre" else residual
-        return ops.linear(self.final, self.w["output.weight"])
+        return self.products.linear(self.final, self.w["output.weight"])
 
     def backward(self, dlogits: Tensor) -> None:
         """Gradients of sum(dlogits * logits) for the last `forward`."""
         w, p = self.w, self.n_elements
         out = self.buffer("dfinal", self.n_equations, self.d_model)
-        g = ops.linear_backward(dlogits, self.final, w["output.weight"], self.dw["output.weight"], out)
+        g = self.products.linear_backward(
+            dlogits, self.final, w["output.weight"], self.dw["output.weight"], out
+        )
         if self.norm == "pre":
             g = self._norm_backward("final_norm", g)
         for layer in reversed(range(self.n_layers)):
@@ -183,7 +187,7 @@ class TransformerNetwork(Network):
         name = "blocks.0.attention"
         rows = self._norm(f"{name}_norm", self.table) if self.norm == "pre" else self.table
         self.saved[name] = saved = {"rows": rows}
-        qkv = ops.linear(rows, self.w[f"{name}.qkv.weight"])  # (R, 2P + 2, 3D)
+        qkv = self.products.linear(rows, self.w[f"{name}.qkv.weight"])  # (R, 2P + 2, 3D)
         saved["attended"] = self._attend_by_token(qkv, x, y, saved)
         return saved["attended"]
 
@@ -200,7 +204,9 @@ class TransformerNetwork(Network):
         saved = self.saved[name]
         w, dw = self.w[f"{name}.qkv.weight"], self.dw[f"{name}.qkv.weight"]
         dqkv = self._attend_by_token_backward(dattended, saved)
-        dtable = ops.linear_backward(dqkv, saved["rows"], w, dw, self.buffer("dtable", *self.table.shape[1:]))
+        dtable = self.products.linear_backward(
+            dqkv, saved["rows"], w, dw, self.buffer("dtable", *self.table.shape[1:])
+        )
         if self.norm == "pre":
             dtable = self._norm_backward(f"{name}_norm", dtable)
         return self._take_backward_(dresidual, first, dtable)
@@ -223,8 +229,8 @@ class TransformerNetwork(Network):
         name, first, d = f"blocks.{layer}.attention", self._first_row(layer), self.d_model
         w, n_rows = self.w[f"{name}.qkv.weight"], residual.shape[1]
         rows = self._norm(f"{name}_norm", residual) if self.norm == "pre" else residual
-        q = ops.linear(rows[:, first:], w[:, :d], self.buffer(f"{name}.q", n_rows - first, d))
-        kv = ops.linear(rows, w[:, d:], self.buffer(f"{name}.kv", n_rows, 2 * d))
+        q = self.products.linear(rows[:, first:], w[:, :d], self.buffer(f"{name}.q", n_rows - first, d))
+        kv = self.products.linear(rows, w[:, d:], self.buffer(f"{name}.kv", n_rows, 2 * d))
         self.saved[name] = saved = {"rows": rows, "q": q, "kv": kv}
         saved["attended"] = self._attend(layer, q, kv, saved)
         return saved["attended"]
@@ -248,9 +254,11 @@ class TransformerNetwork(Network):
         w, dw, saved = self.w[f"{name}.qkv.weight"], self.dw[f"{name}.qkv.weight"], self.saved[name]
         rows = saved["rows"]
         dq, dkv = self._attend_backward(layer, dattended, saved)
-        drows = ops.linear_backward(dkv, rows, w[:, d:], dw[:, d:], self.buffer("drows", *rows.shape[1:]))
-        ops.write(dw[:, :d], torch.bmm, dq.mT, rows[:, first:])
-        ops.add_product_(drows[:, first:], dq, w[:, :d])
+        drows = self.products.linear_backward(
+            dkv, rows, w[:, d:], dw[:, d:], self.buffer("drows", *rows.shape[1:])
+        )
+        self.products.bmm(dq.mT, rows[:, first:], dw[:, :d])
+        self.products.add_(drows[:, first:], dq, w[:, :d])
         if self.norm == "pre":
             drows = self._norm_backward(f"{name}_norm", drows)
         drows[:, first:] += dresidual
@@ -297,11 +305,11 @@ class TransformerNetwork(Network):
         saved["f"], norm = f, f"{name}.feed_forward_norm"
         if self.fused is None:
             hidden = self.buffer(f"{name}.hidden", n_rows, self.hidden_width)
-            ops.linear(f, up, hidden)
+            self.products.linear(f, up, hidden)
             saved["h"] = ops.activate_(self.activation, hidden, saved)
             if self.drop is None:
                 return self._onto(y, saved["h"], f"{name}.feed_forward.down.weight", norm)
-        branch = self.fused.forward(f, up, down) if self.fused else ops.linear(saved["h"], down)
+        branch = self.fused.forward(f, up, down) if self.fused else self.products.linear(saved["h"], down)
         if self.drop is None:
             z = y + branch
         else:
@@ -311,7 +319,7 @@ class TransformerNetwork(Network):
 
     def _onto(self, residual: Tensor, x: Tensor, w: str, norm: str) -> Tensor:
         """residual + x W^T, normed if norms come after."""
-        y = ops.plus_product(residual, x, self.w[w].mT)
+        y = self.products.plus(residual, x, self.w[w].mT)
         return self._norm(norm, y) if self.norm == "post" else y
 
     def _branches_backward(self, layer: int, g: Tensor) -> tuple[Tensor, Tensor]:
@@ -329,7 +337,7 @@ class TransformerNetwork(Network):
         else:
             dy = df.add_(g)
         dattended = self.buffer("dattended", *dy.shape[1:])
-        return dy, ops.linear_backward(dy, attended, self.w[out], self.dw[out], dattended)
+        return dy, self.products.linear_backward(dy, attended, self.w[out], self.dw[out], dattended)
 
     def _feed_forward_backward(self, name: str, g: Tensor, saved: Saved) -> Tensor:
         """Gradient with respect to the input of the feed-forward branch."""
@@ -340,9 +348,11 @@ class TransformerNetwork(Network):
             self.dw[down].copy_(ddown)
             return df
         dh = self.buffer("dhidden", *saved["h"].shape[1:])
-        ops.linear_backward(g, saved["h"], self.w[down], self.dw[down], dh)
+        self.products.linear_backward(g, saved["h"], self.w[down], self.dw[down], dh)
         ops.activate_backward_(self.activation, dh, saved)
-        return ops.linear_backward(dh, saved["f"], self.w[up], self.dw[up], self.buffer("df", *g.shape[1:]))
+        return self.products.linear_backward(
+            dh, saved["f"], self.w[up], self.dw[up], self.buffer("df", *g.shape[1:])
+        )
 
     def _take(self, table: Tensor, row: Tensor) -> Tensor:
         return ops.take(table, row)
@@ -380,13 +390,15 @@ class MLPNetwork(Network):
         self.saved: list[Saved] = []
         for layer in range(self.n_layers):
             saved: Saved = {"input": h}
-            h = ops.activate_(self.activation, ops.linear(h, self.w[f"hidden.{layer}.weight"]), saved)
+            h = ops.activate_(
+                self.activation, self.products.linear(h, self.w[f"hidden.{layer}.weight"]), saved
+            )
             if drop:
                 saved["drop"] = drop(layer, h)
                 h = h * saved["drop"]
             self.saved.append(saved)
         self.final = h
-        return ops.linear(h, self.w["output.weight"])
+        return self.products.linear(h, self.w["output.weight"])
 
     def backward(self, dlogits: Tensor) -> None:
         """Gradients of sum(dlogits * logits) for the last `forward`."""
@@ -397,7 +409,7 @@ class MLPNetwork(Network):
             if layer < self.n_layers:
                 g = g * self.saved[layer]["drop"] if "drop" in self.saved[layer] else g
                 g = ops.activate_backward_(self.activation, g, self.saved[layer])
-            g = ops.linear_backward(
+            g = self.products.linear_backward(
                 g, h, self.w[name], self.dw[name], self.buffer(f"dinput {layer}", *h.shape[1:])
             )
         dtoken = torch.cat(g.split(self.d_model, dim=-1), dim=1)

@@ -14,7 +14,6 @@ from torch import Tensor
 from grokking_core.kernels import loop_ops
 from grokking_core.kernels.loop_ops import adamw, cross_entropy_backward_
 from grokking_core.model import plain
-from grokking_core.model import tensor_ops as ops
 from grokking_core.model.networks import Saved, TransformerNetwork
 from grokking_core.runs.run import Run
 
@@ -100,7 +99,7 @@ class LoopedTransformerNetwork(TransformerNetwork):
     def _onto(self, residual: Tensor, x: Tensor, w: str, norm: str) -> Tensor:
         if self.norm != "post":
             return super()._onto(residual, x, w, norm)
-        branch = ops.linear(x, self.w[w], self.buffer(w, x.shape[1], self.d_model))
+        branch = self.products.linear(x, self.w[w], self.buffer(w, x.shape[1], self.d_model))
         return self._norm(norm, branch, residual)
 
     def _norm(self, name: str, x: Tensor, more: Tensor | None = None) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from grokking_core.data import streams
 from grokking_core.data.streams import Purpose
+from grokking_core.kernels.plain import rounded
 from grokking_core.runs.run import Run
 
 N_TOKENS = 4  #: x op y =
@@ -33,14 +35,43 @@ def sinusoidal_positions(n_positions: int, d_model: int) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
 
 
+class RoundedLinear(torch.autograd.Function):
+    """x W^T where this product and those of its gradients see their factors rounded to tf32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
+        """(..., D), (F, D) -> (..., F)."""
+        ctx.save_for_backward(rounded(x), rounded(w))
+        return rounded(x) @ rounded(w).mT
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients with respect to x and W."""
+        (x, w), g = ctx.saved_tensors, rounded(g)
+        return g @ w, g.flatten(0, -2).mT @ x.flatten(0, -2)
+
+
+class Linear(nn.Linear):
+    """A linear layer without biases; with `rounds`, products see their factors rounded to tf32."""
+
+    rounds = False
+
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__(n_in, n_out, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """x W^T: (..., n_in) -> (..., n_out)."""
+        return RoundedLinear.apply(input, self.weight) if self.rounds else super().forward(input)
+
+
 class Attention(nn.Module):
     """Causal multi-head attention without biases."""
 
     def __init__(self, d_model: int, n_heads: int):
         super().__init__()
         self.n_heads = n_heads
-        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
-        self.out = nn.Linear(d_model, d_model, bias=False)
+        self.qkv = Linear(d_model, 3 * d_model)
+        self.out = Linear(d_model, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Each row as a mixture of the rows up to it: (B, T, D) -> (B, T, D)."""
@@ -57,8 +88,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, d_model: int, hidden_width: int, activation: str):
         super().__init__()
-        self.up = nn.Linear(d_model, hidden_width, bias=False)
-        self.down = nn.Linear(hidden_width, d_model, bias=False)
+        self.up = Linear(d_model, hidden_width)
+        self.down = Linear(hidden_width, d_model)
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,7 +139,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(run) for _ in range(run.n_layers))
         if run.norm == "pre":
             self.final_norm = nn.LayerNorm(run.d_model)
-        self.output = nn.Linear(run.d_model, vocabulary, bias=False)
+        self.output = Linear(run.d_model, vocabulary)
         at = sinusoidal_positions(N_TOKENS, run.d_model).float()
         self.positions = nn.Parameter(at) if run.positions == "learned" else nn.Buffer(at, persistent=False)
 
@@ -132,8 +163,8 @@ class MLP(nn.Module):
         vocabulary = run.n_elements + 2
         widths = [2 * run.d_model] + [run.hidden_width] * run.n_layers
         self.embedding = nn.Embedding(vocabulary, run.d_model)
-        self.hidden = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(widths))
-        self.output = nn.Linear(run.hidden_width, vocabulary, bias=False)
+        self.hidden = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
+        self.output = Linear(run.hidden_width, vocabulary)
         self.activation = ACTIVATIONS[run.activation]
 
     def forward(self, tokens: Tensor, drop: DropMask | None = None) -> Tensor:
@@ -163,6 +194,10 @@ def build(run: Run, device: str = "cpu") -> Transformer | MLP:
         network = network.double()
         if isinstance(network, Transformer) and run.positions == "sinusoidal":
             network.positions = sinusoidal_positions(N_TOKENS, run.d_model)
+    if run.precision == "tf32-rounded":
+        for module in network.modules():
+            if isinstance(module, Linear):
+                module.rounds = True
     return network.to(device)
 
 

@@ -27,30 +27,6 @@ def write(out: Tensor, operation: Callable[..., Tensor], *operands: object) -> T
     return operation(*operands, out=out)
 
 
-def linear(x: Tensor, w: Tensor, out: Tensor | None = None) -> Tensor:
-    """x W^T for each run: (R, N, D), (R, F, D) -> (R, N, F)."""
-    return torch.bmm(x, w.mT) if out is None else write(out, torch.bmm, x, w.mT)
-
-
-def linear_backward(g: Tensor, x: Tensor, w: Tensor, dw: Tensor, out: Tensor) -> Tensor:
-    """Gradients of `linear`: dw <- g^T x, out <- g W."""
-    write(dw, torch.bmm, g.mT, x)
-    return write(out, torch.bmm, g, w)
-
-
-def plus_product(a: Tensor, x: Tensor, w: Tensor) -> Tensor:
-    """a + x w for each run: (R, N, F), (R, N, D), (R, D, F).
-
-    A product that adds to a tensor copies it first; compiled, the sum is made where it is used.
-    """
-    return a + torch.bmm(x, w) if torch.compiler.is_compiling() else torch.baddbmm(a, x, w)
-
-
-def add_product_(a: Tensor, x: Tensor, w: Tensor) -> Tensor:
-    """`plus_product`, in place of a, which may be a view."""
-    return a.add_(torch.bmm(x, w)) if torch.compiler.is_compiling() else a.baddbmm_(x, w)
-
-
 def joined(parts: Sequence[Tensor]) -> Tensor:
     """Rows of some tensors (R, N, D) after one another; of one alone its own, without a copy."""
     return torch.cat([*parts], dim=1) if len(parts) > 1 else parts[0]

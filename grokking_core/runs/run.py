@@ -20,7 +20,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "slow_gradient": ("none", "ema", "ma"),
     "optimizer": ("adamw", "adam", "sgd", "muon"),
     "decay_toward": ("origin", "init"),
-    "precision": ("fp32", "tf32", "fp64"),
+    "precision": ("fp32", "tf32", "tf32x3", "tf32-rounded", "fp64"),
 }
 MA_WINDOW = 100  #: gradients that slow_gradient "ma" adds up
 
@@ -82,7 +82,8 @@ class Run:
     update_noise: float = 0.0  #: standard deviation added to the update direction; see `updates.plain`
     weight_noise: float = 0.0  #: standard deviation added to the weights, in training only
     dropout: float = 0.0  #: share dropped of the feed-forward branch, in [0, 1)
-    precision: Literal["fp32", "tf32", "fp64"] = "fp32"  #: of the arithmetic; tf32: CUDA products only
+    #: of the arithmetic; tf32: CUDA products only, as is tf32x3; tf32-rounded: like tf32's, on any device
+    precision: Literal["fp32", "tf32", "tf32x3", "tf32-rounded", "fp64"] = "fp32"
 
     def __post_init__(self) -> None:
         """Check every argument; lists for `betas` (as JSON and YAML give them) become tuples."""
@@ -165,9 +166,11 @@ class Run:
             raise ValueError(f"d_model={self.d_model} must be even: positions are pairs of sine and cosine")
 
     def _check_training(self) -> None:
-        if self.loss == "stablemax" and self.precision == "tf32":
+        if self.loss == "stablemax" and self.precision in ("tf32", "tf32-rounded"):
             digits = "is computed in float64, from logits that must have more digits"
-            raise ValueError(f"loss='stablemax' {digits} than precision='tf32'; use 'fp32' or 'fp64'")
+            raise ValueError(
+                f"loss='stablemax' {digits} than precision={self.precision!r}; use 'fp32' or 'fp64'"
+            )
         if self.decay_to is not None and self.decay_to <= self.decay_from:
             raise ValueError(f"decay_to={self.decay_to} must be above decay_from={self.decay_from}")
         if self.optimizer == "muon" and self.architecture == "mlp" and self.hidden_width == 1:

@@ -258,7 +258,7 @@ class Ensemble:
         if self.path == "graph":
             return self.backend.capture(self._update_eagerly, self.device)
         self.rehearse()  # with every buffer there, the first call is like all others: it compiles once
-        self.network.fused = kernels.load() if self.path == "kernels" else None
+        self.network.fused = kernels.load("feed_forward") if self.path == "kernels" else None
         self._differentiate = self.backend.compile(self._gradients)
         self._optimize = self.backend.compile(self.optimizer.apply)
         with launch.any_number_of_shapes():

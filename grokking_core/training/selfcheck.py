@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -34,7 +34,8 @@ SMALL: dict[str, Any] = {
 STEPS, REFILL_AT = 100, 40  #: batch orders are renewed at update 64
 PAPER_STEPS = 20
 KERNEL_SHAPES = ((2, 67, 16, 64), (3, 5, 24, 100), (2, 1218, 128, 512))  #: R, N, D, F
-CLOSE = {"fp64": 1e-9, "fp32": 1e-4, "tf32": 1e-2}  #: of weights in fp64, of losses in fp32 and tf32
+#: Of weights in fp64, of losses in the others.
+CLOSE = {"fp64": 1e-9, "fp32": 1e-4, "tf32": 1e-2, "tf32x3": 1e-4, "tf32-rounded": 1e-2}
 
 
 class CheckError(Exception):
@@ -42,7 +43,7 @@ class CheckError(Exception):
 
 
 def check(device: torch.device, path: str, kind: str, backend: Backend | None = None) -> None:
-    """Train small runs of a kind by a path, and the paper's network where that is the kind, and compare.
+    """Train small runs of a kind by a path, and compare; the paper's network where its precision is the kind.
 
     The path "kernels" is checked where "compiled" has passed: kernels alone, the paper's network, and speed.
 
@@ -52,16 +53,26 @@ def check(device: torch.device, path: str, kind: str, backend: Backend | None = 
         If numbers differ, the path was not the one in the end, or "kernels" is no faster than "compiled".
     """
     if path == "kernels":
-        for shape in 2 * KERNEL_SHAPES:
-            if apart := kernels.plain.differences(kernels.load(), shape, device):
-                raise CheckError(f"kernels of shape {shape} differ from their twins by {apart:.1e}")
+        check_kernels("feed_forward", kernels.plain.feed_forward_apart, device)
         check_paper(device, path, backend, "tf32")
         check_faster(device, backend)
+        return
+    if precision := KINDS[kind].get("precision"):
+        if precision == "tf32x3":
+            check_kernels("products", kernels.plain.products_apart, device)
+        check_paper(device, path, backend, precision)
         return
     check_small(device, path, backend, small_runs(kind))
     for precision in ("fp32", "tf32"):
         if kind == PAPER and precision in limits.precisions(device):
             check_paper(device, path, backend, precision)
+
+
+def check_kernels(name: str, apart: Callable[..., float], device: torch.device) -> None:
+    """Kernels against their twins, in shapes of which the last is an update's; all of them twice."""
+    for shape in 2 * KERNEL_SHAPES:
+        if difference := apart(kernels.load(name), shape, device):
+            raise CheckError(f"kernels of shape {shape} differ from their twins by {difference:.1e}")
 
 
 def small_runs(kind: str) -> list[Run]:

@@ -158,7 +158,7 @@ def generated(fields, path):
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
         e = Ensemble([run] * N_SLOTS, N_SLOTS, torch.device("cuda"), path)
         e.rehearse()
-        e.network.fused = kernels.load() if path == "kernels" else None
+        e.network.fused = kernels.load("feed_forward") if path == "kernels" else None
         numbers = [torch.zeros(N_SLOTS, 1, device="cuda") for _ in range(7)]
         for name, function, arguments in (
             ("gradients", e._gradients, e.tables.batch(e.step)),

@@ -574,8 +574,17 @@ def test_self_check_passes_what_is_right(path):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in kinds.KINDS if kind != kinds.PAPER])
-def test_self_check_of_every_kind_passes(kind):
-    small_check(CARD, "graph", kind)
+def test_self_check_of_every_kind_passes(kind, monkeypatch):
+    monkeypatch.setattr(kernels, "load", lambda name: SimpleNamespace(bmm=plain.product))
+    selfcheck.check(CPU, "graph", kind, CARD)
+
+
+def test_self_check_refuses_products_that_are_wrong(monkeypatch):
+    monkeypatch.setattr(
+        kernels, "load", lambda name: SimpleNamespace(bmm=lambda a, b: 1.001 * torch.bmm(a, b))
+    )
+    with pytest.raises(selfcheck.CheckError, match=r"kernels of shape .* differ from their twins by .*e-"):
+        selfcheck.check(CPU, "graph", "tf32x3", CARD)
 
 
 def test_every_choice_of_a_run_is_of_a_kind_that_is_checked():
@@ -639,7 +648,7 @@ TWINS = SimpleNamespace(forward=plain.feed_forward, backward=plain.feed_forward_
 def twins(monkeypatch):
     """The plain twins in the place of kernels, and what is measured of them: seconds by path."""
     seconds = {"kernels": 1.0, "compiled": 2.0}
-    monkeypatch.setattr(kernels, "load", lambda: TWINS)
+    monkeypatch.setattr(kernels, "load", lambda name: TWINS)
     monkeypatch.setattr(limits, "default_width", lambda device: 1)
     monkeypatch.setattr(selfcheck, "PAPER_STEPS", 1)
     monkeypatch.setattr(selfcheck, "seconds_an_update", lambda e: [e.update(1), seconds[e.path]][1])
@@ -664,7 +673,7 @@ def test_self_check_refuses_kernels_that_are_wrong(twins, monkeypatch, wrong):
         return dx, dup, ddown * wrong
 
     monkeypatch.setattr(
-        kernels, "load", lambda: SimpleNamespace(forward=plain.feed_forward, backward=backward)
+        kernels, "load", lambda name: SimpleNamespace(forward=plain.feed_forward, backward=backward)
     )
     with pytest.raises(
         selfcheck.CheckError, match=r"kernels of shape \(2, 7, 16, 64\) differ from their twins"
@@ -673,7 +682,7 @@ def test_self_check_refuses_kernels_that_are_wrong(twins, monkeypatch, wrong):
 
 
 def test_kernels_that_cannot_be_loaded_give_way_to_compiled_code(monkeypatch):
-    def load():
+    def load(name):
         raise ModuleNotFoundError("No module named 'triton'")
 
     monkeypatch.setattr(kernels, "load", load)
@@ -1020,8 +1029,9 @@ def test_description_names_what_decides_and_what_is_wrong(card, monkeypatch):
     assert "because" not in lines
     assert lines["in tf32"] == "NVIDIA H100: 'kernels' not taken (no C compiler)"
     assert [name for name in lines if name.endswith(" runs")] == ["Muon runs"]
+    assert "compiled for tf32x3" in card.asked
     assert "Muon runs: updates by the path 'graph'; 'compiled' failed" in lines["Muon runs"]
-    assert (lines["free memory"], lines["precisions"]) == ("8.0 GiB", "fp32, tf32, fp64")
+    assert (lines["free memory"], lines["precisions"]) == ("8.0 GiB", ", ".join(CHOICES["precision"]))
     width = int(0.9 * 8 * 2**30 / limits.bytes_per_run(Run(operation="x/y")))
     assert lines["at once"].startswith(f"{width} networks of the paper's, ")
     card.passes = set()
@@ -1032,7 +1042,7 @@ def test_description_names_what_decides_and_what_is_wrong(card, monkeypatch):
     assert dict(cards.describe(torch.device("cuda:7")))["no card"] == absent
     lines = dict(cards.describe(CPU))
     assert "no path passes" in lines["no card"]
-    assert lines["precisions"] == "fp32, fp64"
+    assert lines["precisions"] == "fp32, tf32-rounded, fp64"
 
 
 @pytest.mark.parametrize(("capability", "has"), [((9, 0), True), ((8, 0), True), ((7, 5), False)])

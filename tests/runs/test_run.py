@@ -114,7 +114,7 @@ def test_run_takes_keywords_only():
         ({"norm_hold": -1.0}, "norm_hold=-1.0 must be finite and at least 0"),
         ({"optimizer": "muon", "architecture": "mlp", "d_ff": 1}, "'muon' needs a hidden matrix, .*d_ff=1"),
         ({"decay_toward": "mean"}, "decay_toward='mean' must be one of origin, init"),
-        ({"precision": "bf16"}, "precision='bf16' must be one of fp32, tf32, fp64"),
+        ({"precision": "bf16"}, "precision='bf16' must be one of fp32, tf32, tf32x3, tf32-rounded, fp64"),
         ({"lr": -1e-3}, "lr=-0.001 must be finite and at least 0"),
         ({"lr": float("nan")}, "lr=nan must be finite"),
         ({"lr": float("inf")}, "lr=inf must be finite"),
