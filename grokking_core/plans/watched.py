@@ -60,7 +60,7 @@ def early_warnings(
     watch_every: int | None = 100,
     s5_fraction: float = 0.45,
     s5_d_model: int = 128,
-    s5_seeds: Sequence[int] = (2,),
+    s5_seeds: Sequence[int] = (0, 1, 2, 3, 4),
     s5_steps: int = 25_000,
     **shared: Unpack[Shared],
 ) -> Plan:
