@@ -27,6 +27,7 @@ from grokking_core import data, model
 from grokking_core.bench import watching
 from grokking_core.devices import cards, limits
 from grokking_core.model import plain as plain_networks
+from grokking_core.model.products import products_in
 from grokking_core.runs import schedule
 from grokking_core.runs.run import Run
 from grokking_core.runs.trajectory import Trajectory
@@ -208,12 +209,12 @@ def _matmul_rate(
 
         operands = [(random(m, k), random(c, k), random(m, c)) for m, k, c in shapes]
         buffers = [tuple(torch.empty_like(a) for a in three) for three in operands]
+        made = products_in(run.precision)
 
         def step() -> int:
             for (x, w, g), (dx, dw, y) in zip(operands, buffers, strict=True):
-                torch.bmm(x, w.mT, out=y)
-                torch.bmm(g.mT, x, out=dw)
-                torch.bmm(g, w, out=dx)
+                made.linear(x, w, y)
+                made.linear_backward(g, x, w, dw, dx)
             return width * sum(6 * m * k * c for m, k, c in shapes)
 
         return step
