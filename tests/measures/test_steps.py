@@ -163,6 +163,14 @@ def test_groups_of_one_distribution_are_alike():
     assert found.p_value > 0.9
 
 
+def test_probability_that_rounding_takes_past_one_is_one_without_a_warning(recwarn):
+    found = measures.alike(
+        table_of(0.5, [1900, 2300, 2500, 2200, 2100]), table_of(0.5, [2000, 2500, 2700, 2100, 2100])
+    )
+    assert found.p_value == pytest.approx(1, abs=1e-3)
+    assert not list(recwarn)
+
+
 def test_groups_that_differ_in_the_mean_are_told_apart():
     later = [round(1.3 * steps) for steps in TWENTY]
     found = measures.alike(table_of(0.5, later), table_of(0.5, TWENTY))
