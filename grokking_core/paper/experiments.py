@@ -202,13 +202,13 @@ def rounding(
     *,
     operation: str = "x+y",
     train_fraction: float = 0.5,
-    precisions: Sequence[str] = ("fp32", "fp64"),
+    precisions: Sequence[str] = ("fp32", "fp64", "tf32-rounded"),
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     steps: int = 4000,
     stop_at: float | None = 0.99,
     **rated: Unpack[Rated],
 ) -> Plan:
-    """Whether the rounding of numbers matters: the same runs in one precision and in another."""
+    """Whether the rounding of numbers matters: the same runs in one precision and in others."""
     settings = [{"precision": precision} for precision in precisions]
     runs = grid(*settings, seeds=seeds, operation=operation, train_fraction=train_fraction, **rated)
     return Plan((Part(runs=runs, steps=steps, stop_at=stop_at),))

@@ -28,24 +28,26 @@ def made_up(run, step):
 
 def test_notebook_runs_with_nothing_on_record(read):
     names = read(lambda run: None)
-    assert len(names["records"].missing) == len(experiments.plan("rounding").runs) == 10
-    assert "10 of 10 runs are missing" in names["text"]
+    assert len(names["records"].missing) == len(experiments.plan("rounding").runs) == 15
+    assert "15 of 15 runs are missing" in names["text"]
     assert "are too few to say" in names["text"]
 
 
 def test_seeds_stand_side_by_side(read):
-    names = read(lambda run: {"fp32": 1000 + run.seed, "fp64": 0 if run.seed else None}[run.precision])
-    assert names["told"].loc[0].tolist() == ["1,000", "–"]
-    assert names["told"].loc[4].tolist() == ["1,004", "> 4,000"]
+    learns = {"fp32": lambda seed: 1000 + seed, "fp64": lambda seed: 0 if seed else None}
+    names = read(lambda run: learns.get(run.precision, lambda seed: 900)(run.seed))
+    assert names["told"].loc[0].tolist() == ["1,000", "–", "900"]
+    assert names["told"].loc[4].tolist() == ["1,004", "> 4,000", "900"]
 
 
 @pytest.mark.parametrize(
     ("later", "said"), [(1.0, "cannot be told apart"), (1.5, "can be told apart")], ids=["alike", "apart"]
 )
 def test_verdict_is_that_of_twenty_seeds(read, later, said):
-    factors = {"fp32": 1.0, "fp64": later}
+    factors = {"fp32": 1.0, "fp64": later, "tf32-rounded": 1.0}
     names = read(lambda run: round((1000 + 40 * run.seed) * factors[run.precision]), seeds=[*range(20)])
     assert f"The runs in fp32 and in fp64 {said}." in names["text"]
+    assert "The runs in fp32 and in tf32-rounded cannot be told apart." in names["text"]
     assert "ratio of the means, fp64 over fp32" in names["rows"]
 
 
