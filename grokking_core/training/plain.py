@@ -18,6 +18,7 @@ from tqdm import tqdm
 from grokking_core import data
 from grokking_core.data import streams
 from grokking_core.data.streams import Purpose
+from grokking_core.devices import limits
 from grokking_core.model import plain as networks
 from grokking_core.runs import schedule
 from grokking_core.runs.record import Record, curve_frame, is_finite, origin
@@ -41,8 +42,9 @@ def train(run: Run, steps: int, stop_at: float | None = None, progress: bool = F
     Raises
     ------
     ValueError
-        If `steps` is below 1.
+        If `steps` is below 1, or a CPU does not compute in the run's precision.
     """
+    limits.check_precision(run, torch.device("cpu"))
     network, dataset = networks.build(run), run.dataset()
     tokens = torch.from_numpy(data.tokens(dataset.x, dataset.y, run.n_elements))
     labels, train_order = torch.from_numpy(dataset.label), torch.from_numpy(dataset.train)

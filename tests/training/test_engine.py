@@ -778,9 +778,14 @@ def test_free_memory_of_this_machine_is_a_number():
     assert limits.free_bytes(CPU) > 2**20
 
 
-def test_tf32_is_refused_on_the_cpu():
-    with pytest.raises(ValueError, match=r"precision='tf32' is not to be had on device='cpu'.*'fp32'"):
-        follow([Run(operation="x+y", precision="tf32")], 10)
+@pytest.mark.parametrize("precision", ["tf32", "tf32x3"])
+def test_what_only_cards_compute_in_is_refused_on_the_cpu(precision):
+    run = Run(operation="x+y", precision=precision)
+    said = rf"precision='{precision}' is not to be had on device='cpu', .*; use 'fp32' or 'tf32-rounded'"
+    with pytest.raises(ValueError, match=said):
+        follow([run], 10)
+    with pytest.raises(ValueError, match=said):
+        train.train(run, 10)
 
 
 def test_settings_of_torch_are_as_before_after_training():
