@@ -145,6 +145,7 @@ def generated(fields, path):
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from grokking_core import Run, kernels, model
+    from grokking_core.model.products import Products
     from grokking_core.training.ensemble import Ensemble
 
     config.force_disable_caches, config.benchmark_kernel, config.compile_threads = True, True, 1
@@ -157,7 +158,11 @@ def generated(fields, path):
     model.Layout(run)  # it is remembered; no network is built among the fakes
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
         e = Ensemble([run] * N_SLOTS, N_SLOTS, torch.device("cuda"), path)
+        products = e.network.products
+        for network in (e.network, *(evaluator.network for evaluator in e.evaluators.values())):
+            network.products = Products()  # our own cannot be called with fakes, only compiled
         e.rehearse()
+        e.network.products = products
         e.network.fused = kernels.load("feed_forward") if path == "kernels" else None
         numbers = [torch.zeros(N_SLOTS, 1, device="cuda") for _ in range(7)]
         for name, function, arguments in (

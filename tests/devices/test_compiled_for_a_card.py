@@ -19,6 +19,7 @@ pytestmark = [
 KINDS = {
     "the paper's": ("compiled", {}),
     "own kernels": ("kernels", {"precision": "tf32"}),
+    "three products": ("compiled", {"precision": "tf32x3"}),
     "dropout": ("compiled", {"dropout": 0.1}),
     "later papers'": (
         "compiled",
@@ -70,6 +71,13 @@ def test_own_kernels_take_the_hidden_layer_out_of_memory():
     assert gradients["launches"] <= plain["launches"] + 2
     parts = ("megabytes", "megabytes_of_products", "megabytes_of_own")
     assert sum(gradients[part] for part in parts) < sum(plain[part] for part in parts) - 40
+
+
+def test_three_products_are_one_kernel_in_the_place_of_one_product():
+    """But for those of rows with each other, and of ones that pick rows: they stay in float32."""
+    gradients, plain = (compiled(kind)["gradients"] for kind in ("three products", "the paper's"))
+    assert gradients["own"] == plain["products"] - gradients["products"]
+    assert gradients["products"] <= 9
 
 
 def test_dropout_is_drawn_inside_the_kernels_that_use_it():
