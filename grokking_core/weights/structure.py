@@ -131,6 +131,24 @@ def table(structures: Sequence[Structure], missing: Iterable[Run] = ()) -> pd.Da
     return found.assign(missing=found["missing"].eq(True))
 
 
+def by_setting(structures: Sequence[Structure]) -> pd.DataFrame:
+    """One row a share of the table and a weight decay.
+
+    Columns share, decay, networks, updates (the fewest and the most), know (how many networks know their
+    task at the end) and, of each of those, most (what stands out most) and places (of the paper's, in the
+    order of z).
+    """
+    found = table(structures).assign(share=[f.record.run.train_fraction for f in structures])
+    rows = []
+    for share, decay in sorted({*zip(found["share"].tolist(), found["weight_decay"].tolist(), strict=True)}):
+        group = pd.DataFrame(found[found["share"].eq(share) & found["weight_decay"].eq(decay)])
+        know, followed = pd.DataFrame(group[group["knows"].eq(True)]), group["followed"].tolist()
+        updates = " to ".join(f"{n:,}" for n in sorted({min(followed), max(followed)}))
+        shown = [*know["best"]], [*know["paper_place"].dropna()]
+        rows.append((share, decay, len(group), updates, len(know), *shown))
+    return pd.DataFrame(rows, columns=["share", "decay", "networks", "updates", "know", "most", "places"])
+
+
 def _of_run(run: Run) -> dict[str, Any]:
     return {name: getattr(run, name) for name in _OF_RUN}
 

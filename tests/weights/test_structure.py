@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -94,6 +96,23 @@ def test_diverged_network_has_no_structure_and_a_row_of_the_summary(run):
     assert pd.isna(row["best"])
     assert np.isnan(row["z"])
     assert row["followed"] == 20
+
+
+def test_settings_have_what_stands_out_in_each_network_that_knows_its_task():
+    runs = [
+        replace(PRODUCT, train_fraction=share, seed=seed) for share, seed in ((0.9, 0), (0.9, 1), (0.5, 0))
+    ]
+    another = next(subgroup for subgroup in cosets.subgroups(5) if subgroup.name == "A4")
+    subgroups = [cosets.paper_subgroup(), another, another]
+    networks = [record(run, clusters(subgroup)) for run, subgroup in zip(runs, subgroups, strict=True)]
+    ignorant = record(replace(PRODUCT, seed=2), clusters(cosets.paper_subgroup()))
+    ignorant.curve["validation_accuracy"] = 0.1
+    table = structure.by_setting([structure.structure_of(each) for each in (*networks, ignorant)])
+    assert table["share"].tolist() == [0.5, 0.9]
+    assert (table["networks"].tolist(), table["know"].tolist()) == ([2, 2], [1, 2])
+    assert table["most"][1][0] == "D5 (order 10), right"
+    assert [places[0] == 1 for places in table["places"]] == [False, True]
+    assert structure.by_setting([]).empty
 
 
 def test_missing_runs_come_last_in_the_summary_and_have_no_numbers():
