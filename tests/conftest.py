@@ -1,3 +1,4 @@
+import importlib
 import json
 import shutil
 
@@ -90,6 +91,24 @@ def run_notebook(monkeypatch):
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
     yield run
     mpl.use(backend)
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """A function that gives a module of Triton kernels by its name, with its kernels interpreted."""
+    pytest.importorskip("triton")
+    loaded = []
+
+    def load(name):
+        module = importlib.import_module(f"grokking_core.kernels.{name}")
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+        loaded.append(importlib.reload(module))
+        return loaded[-1]
+
+    yield load
+    monkeypatch.undo()
+    for module in loaded:
+        importlib.reload(module)
 
 
 @pytest.fixture(scope="session")

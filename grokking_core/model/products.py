@@ -15,6 +15,8 @@ from grokking_core.model.tensor_ops import write
 class Products:
     """Batched products as the device makes them, which `devices.limits.settings` decides on a card."""
 
+    adds = True  #: whether a product can be added to a tensor as it is made
+
     def operand(self, a: Tensor) -> Tensor:
         """What the products see of a factor."""
         return a
@@ -29,13 +31,13 @@ class Products:
 
         A product that adds to a tensor copies it first; compiled, the sum is made where it is used.
         """
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or not self.adds:
             return a + self.bmm(x, w)
         return torch.baddbmm(a, self.operand(x), self.operand(w))
 
     def add_(self, a: Tensor, x: Tensor, w: Tensor) -> Tensor:
         """`plus`, in place of a, which may be a view."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or not self.adds:
             return a.add_(self.bmm(x, w))
         return a.baddbmm_(self.operand(x), self.operand(w))
 
@@ -60,6 +62,8 @@ class Rounded(Products):
 class Split(Products):
     """Three products in tf32 for each: of factors in two parts, by a kernel of our own."""
 
+    adds = False
+
     def __init__(self) -> None:
         self.kernel = kernels.load("products")
 
@@ -67,14 +71,6 @@ class Split(Products):
         """As `Products.bmm`."""
         made = self.kernel.bmm(a, b)
         return made if out is None else out.copy_(made)
-
-    def plus(self, a: Tensor, x: Tensor, w: Tensor) -> Tensor:
-        """As `Products.plus`."""
-        return a + self.bmm(x, w)
-
-    def add_(self, a: Tensor, x: Tensor, w: Tensor) -> Tensor:
-        """As `Products.add_`."""
-        return a.add_(self.bmm(x, w))
 
 
 def products_in(precision: str) -> Products:

@@ -43,7 +43,9 @@ class CheckError(Exception):
 
 
 def check(device: torch.device, path: str, kind: str, backend: Backend | None = None) -> None:
-    """Train small runs of a kind by a path, and compare; the paper's network where its precision is the kind.
+    """Train small runs of a kind by a path, and compare; the paper's network where that is the kind.
+
+    Where a precision is the kind, the paper's network is trained in it, and nothing else.
 
     The path "kernels" is checked where "compiled" has passed: kernels alone, the paper's network, and speed.
 

@@ -1,6 +1,5 @@
 """The feed-forward branch's kernels in Triton's interpreter, which needs no card, against their twins."""
 
-import importlib
 from types import SimpleNamespace
 
 import pytest
@@ -17,15 +16,8 @@ SHAPES = [(1, 1, 16, 16), (2, 67, 16, 64), (3, 5, 24, 100), (2, 130, 48, 96), (1
 
 
 @pytest.fixture
-def kernels(monkeypatch):
-    """The module with its kernels interpreted."""
-    pytest.importorskip("triton")
-    from grokking_core.kernels import _feed_forward
-
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    yield importlib.reload(_feed_forward)
-    monkeypatch.undo()
-    importlib.reload(_feed_forward)
+def kernels(interpreted):
+    return interpreted("_feed_forward")
 
 
 def drawn(shape, seed=0):

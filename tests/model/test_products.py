@@ -1,6 +1,5 @@
 """Products with weights in every precision: laws of their rounding, gradients, plain twins."""
 
-import importlib
 import math
 from types import SimpleNamespace
 
@@ -24,15 +23,8 @@ SHAPES = [(1, 1, 16, 16), (2, 67, 16, 64), (3, 5, 24, 100), (1, 130, 48, 97)]  #
 
 
 @pytest.fixture
-def kernel(monkeypatch):
-    """The module with its kernel interpreted."""
-    pytest.importorskip("triton")
-    from grokking_core.kernels import _products
-
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    yield importlib.reload(_products)
-    monkeypatch.undo()
-    importlib.reload(_products)
+def kernel(interpreted):
+    return interpreted("_products")
 
 
 @pytest.fixture
