@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from grokking_core import kernels
+from grokking_core.kernels.plain import BranchWeights
 from grokking_core.paper import experiments
 from grokking_core.plans import Part, merged
 from grokking_core.runs import schedule
@@ -125,29 +126,37 @@ class Counting(TorchDispatchMode):
 
 
 class Fused:
-    """`kernels._feed_forward` for tensors without numbers: counts what kernels read, write and compute."""
+    """`kernels._branches` for tensors without numbers: counts what kernels read, write and compute."""
 
     def __init__(self, count: Count):
         self.count = count
 
-    def forward(self, x: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    def forward(
+        self, source: Tensor, row: Tensor | None, attended: Tensor, w: BranchWeights
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """As of the kernels."""
-        out = torch.empty_like(x)
-        self._launch(2, up, x, down, out)
-        return out
+        u, v, z = (torch.empty_like(attended) for _ in range(3))
+        taken = (source[:, : attended.shape[1]],) if row is None else (source, row)
+        self._launch(attended, w, 1, 2, *taken, attended, *w, u, v, z)
+        return z, u, v
 
-    def backward(self, g: Tensor, x: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(
+        self, g: Tensor, attended: Tensor, u: Tensor, v: Tensor, w: BranchWeights
+    ) -> tuple[Tensor, Tensor, BranchWeights]:
         """As of the kernels, each of which computes the hidden layer anew."""
-        dx, dup, ddown = (a.new_empty(a.shape) for a in (x, up, down))
-        self._launch(3, up, x, down, g, dx)
-        self._launch(4, up, x, down, g, dup, ddown)
-        return dx, dup, ddown
+        du, dattended, dv = (torch.empty_like(u) for _ in range(3))
+        dw = BranchWeights(*(a.new_empty(a.shape) for a in w))
+        self._launch(u, w, 1, 3, g, u, v, *w[:-1], du, dattended, dv, dw.norm1, dw.bias1, dw.norm2, dw.bias2)
+        self._launch(u, w, 0, 4, dv, u, w.norm1, w.bias1, w.up, w.down, dw.up, dw.down)
+        torch.bmm(du.mT, attended, out=dw.out)
+        return du, dattended, dw
 
-    def _launch(self, n_products: int, up: Tensor, x: Tensor, *others: Tensor) -> None:
-        """Count a kernel that makes so many products of the size of x up^T."""
-        touched = sum(a.numel() * a.element_size() for a in (up, x, *others))
-        self.count.launches["feed_forward"] += 1
-        self.count.products.append((2.0 * n_products * x.numel() * up.shape[1], touched))
+    def _launch(self, rows: Tensor, w: BranchWeights, n_square: int, n_wide: int, *touched: Tensor) -> None:
+        """Count a kernel that makes so many products of some rows with `out`, and with `up` or `down`."""
+        self.count.launches["branches"] += 1
+        n_factors = n_square * rows.shape[2] + n_wide * w.up.shape[1]
+        n_bytes = sum(a.numel() * a.element_size() for a in touched)
+        self.count.products.append((2.0 * rows.numel() * n_factors, n_bytes))
 
 
 def counted(run: Run) -> tuple[Count, Count]:
@@ -158,7 +167,7 @@ def counted(run: Run) -> tuple[Count, Count]:
 
 
 def counted_with_kernels(run: Run) -> Count:
-    """What an update costs runs of one shape where our own kernels make the feed-forward branch."""
+    """What an update costs runs of one shape where our own kernels make a layer's branches."""
     e = Ensemble([run] * N_SLOTS, N_SLOTS, torch.device("meta"), "eager", loops=False)
     e.network.fused = fused = Fused(Count(N_SLOTS))
     with torch.inference_mode():

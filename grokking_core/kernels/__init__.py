@@ -23,7 +23,7 @@ def are_there() -> bool:
 
 
 def load(name: str) -> ModuleType:
-    """The kernels for cards called "feed_forward" or "products", which need Triton.
+    """The kernels for cards called "branches" or "products", which need Triton.
 
     Raises
     ------
@@ -34,10 +34,10 @@ def load(name: str) -> ModuleType:
 
 
 def fit(run: Run) -> bool:
-    """Whether those of the feed-forward branch compute it in a run's update.
+    """Whether those of a layer's branches compute them in a run's update.
 
     In fp32 they would not pay, nor in tf32x3: the hidden layer is computed three times instead of written
     and read, and products that tensor cores do not make, or make thrice, take longer than the memory does.
     """
-    is_relu = run.architecture == "transformer" and run.activation == "relu"
-    return is_relu and run.precision == "tf32" and run.d_model <= WIDEST
+    is_the_papers = run.architecture == "transformer" and run.norm == "post" and run.activation == "relu"
+    return is_the_papers and not run.dropout and run.precision == "tf32" and run.d_model <= WIDEST

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grokking_core.kernels.plain import BranchWeights
 from grokking_core.model import plain
 from grokking_core.model import tensor_ops as ops
 from grokking_core.model.products import products_in
@@ -33,6 +34,18 @@ Drop = Callable[[int, Tensor], Tensor]  #: (layer, branch (R, N, D)) -> factors 
 
 #: What the shapes of a network depend on.
 SIZES = ("operation", "p", "n", "architecture", "n_layers", "d_model", "n_heads", "d_ff", "norm", "positions")
+
+
+#: A layer's parameters that the kernels of its two branches take.
+OF_BRANCHES = {
+    "out": "attention.out.weight",
+    "norm1": "attention_norm.weight",
+    "bias1": "attention_norm.bias",
+    "up": "feed_forward.up.weight",
+    "down": "feed_forward.down.weight",
+    "norm2": "feed_forward_norm.weight",
+    "bias2": "feed_forward_norm.bias",
+}
 
 
 @lru_cache(maxsize=256)
@@ -73,7 +86,7 @@ class Network:
     """
 
     final: Tensor  #: (R, B, D), the input of the output layer at the last position, of the last `forward`
-    fused: Any = None  #: `kernels._feed_forward`, where it takes the place of tensor operations
+    fused: Any = None  #: `kernels._branches`, where it takes the place of tensor operations
     SAVED: tuple[str, ...] = ()  #: attributes that `forward` makes anew
 
     def __init__(self, run: Run, parameters: Tensor, gradients: Tensor):
@@ -299,23 +312,29 @@ class TransformerNetwork(Network):
     def _branches(self, layer: int, residual: Tensor, attended: Tensor) -> Tensor:
         name, n_rows = f"blocks.{layer}", residual.shape[1]
         saved = self.saved[name] = {}
+        if self.fused:
+            row = self.table_row[:, self._first_row(0) :] if layer == 0 else None
+            source = residual if row is None else self.table
+            z, saved["u"], saved["v"] = self.fused.forward(
+                source, row, attended, self._of_branches(self.w, name)
+            )
+            return z
         y = self._onto(residual, attended, f"{name}.attention.out.weight", f"{name}.attention_norm")
         f = self._norm(f"{name}.feed_forward_norm", y) if self.norm == "pre" else y
         up, down = (self.w[f"{name}.feed_forward.{part}.weight"] for part in ("up", "down"))
         saved["f"], norm = f, f"{name}.feed_forward_norm"
-        if self.fused is None:
-            hidden = self.buffer(f"{name}.hidden", n_rows, self.hidden_width)
-            self.products.linear(f, up, hidden)
-            saved["h"] = ops.activate_(self.activation, hidden, saved)
-            if self.drop is None:
-                return self._onto(y, saved["h"], f"{name}.feed_forward.down.weight", norm)
-        branch = self.fused.forward(f, up, down) if self.fused else self.products.linear(saved["h"], down)
+        hidden = self.buffer(f"{name}.hidden", n_rows, self.hidden_width)
+        self.products.linear(f, up, hidden)
+        saved["h"] = ops.activate_(self.activation, hidden, saved)
         if self.drop is None:
-            z = y + branch
-        else:
-            saved["drop"] = self.drop(layer, y)
-            z = torch.addcmul(y, branch, saved["drop"])
+            return self._onto(y, saved["h"], f"{name}.feed_forward.down.weight", norm)
+        saved["drop"] = self.drop(layer, y)
+        z = torch.addcmul(y, self.products.linear(saved["h"], down), saved["drop"])
         return self._norm(norm, z) if self.norm == "post" else z
+
+    def _of_branches(self, of: Views, name: str) -> BranchWeights:
+        """A layer's parameters, or their gradients, as the fused kernels take them."""
+        return BranchWeights(**{part: of[f"{name}.{parameter}"] for part, parameter in OF_BRANCHES.items()})
 
     def _onto(self, residual: Tensor, x: Tensor, w: str, norm: str) -> Tensor:
         """residual + x W^T, normed if norms come after."""
@@ -327,6 +346,12 @@ class TransformerNetwork(Network):
         name, saved = f"blocks.{layer}", self.saved[f"blocks.{layer}"]
         out = f"{name}.attention.out.weight"
         attended = self.saved[f"{name}.attention"]["attended"]
+        if self.fused:
+            w, of = self._of_branches(self.w, name), self._of_branches(self.dw, name)
+            dresidual, dattended, dw = self.fused.backward(g, attended, saved["u"], saved["v"], w)
+            for a, gradient in zip(of, dw, strict=True):
+                a.copy_(gradient)
+            return dresidual, dattended
         if self.norm == "post":
             g = self._norm_backward(f"{name}.feed_forward_norm", g)
         df = self._feed_forward_backward(name, g if self.drop is None else g * saved["drop"], saved)
@@ -342,11 +367,6 @@ class TransformerNetwork(Network):
     def _feed_forward_backward(self, name: str, g: Tensor, saved: Saved) -> Tensor:
         """Gradient with respect to the input of the feed-forward branch."""
         up, down = (f"{name}.feed_forward.{part}.weight" for part in ("up", "down"))
-        if self.fused:
-            df, dup, ddown = self.fused.backward(g, saved["f"], self.w[up], self.w[down])
-            self.dw[up].copy_(dup)
-            self.dw[down].copy_(ddown)
-            return df
         dh = self.buffer("dhidden", *saved["h"].shape[1:])
         self.products.linear_backward(g, saved["h"], self.w[down], self.dw[down], dh)
         ops.activate_backward_(self.activation, dh, saved)

@@ -1,7 +1,7 @@
 """`Ensemble`: slots in one set of tensors, whose runs are updated and evaluated together.
 
 A run holds a slot until it ends, and the next one takes the slot without disturbing the others. What is not
-a matrix product is fused: on a GPU by `torch.compile` and in the Triton kernels of `kernels._feed_forward`,
+a matrix product is fused: on a GPU by `torch.compile` and in the Triton kernels of `kernels._branches`,
 on a CPU in the loops of `kernels.loop_ops`, where Numba works.
 """
 
@@ -258,7 +258,7 @@ class Ensemble:
         if self.path == "graph":
             return self.backend.capture(self._update_eagerly, self.device)
         self.rehearse()  # with every buffer there, the first call is like all others: it compiles once
-        self.network.fused = kernels.load("feed_forward") if self.path == "kernels" else None
+        self.network.fused = kernels.load("branches") if self.path == "kernels" else None
         self._differentiate = self.backend.compile(self._gradients)
         self._optimize = self.backend.compile(self.optimizer.apply)
         with launch.any_number_of_shapes():

@@ -34,6 +34,9 @@ SMALL: dict[str, Any] = {
 STEPS, REFILL_AT = 100, 40  #: batch orders are renewed at update 64
 PAPER_STEPS = 20
 KERNEL_SHAPES = ((2, 67, 16, 64), (3, 5, 24, 100), (2, 1218, 128, 512))  #: R, N, D, F
+TF32_APART = (
+    2e-3  #: of a largest number, what rounding factors to 11 bits may change; 6e-4 where it was tried
+)
 #: Of weights in fp64, of losses in the others.
 CLOSE = {"fp64": 1e-9, "fp32": 1e-4, "tf32": 1e-2, "tf32x3": 1e-4, "tf32-rounded": 1e-2}
 
@@ -55,7 +58,7 @@ def check(device: torch.device, path: str, kind: str, backend: Backend | None = 
         If numbers differ, the path was not the one in the end, or "kernels" is no faster than "compiled".
     """
     if path == "kernels":
-        check_kernels("feed_forward", kernels.plain.feed_forward_apart, device)
+        check_kernels("branches", kernels.plain.branches_apart, device, TF32_APART)
         check_paper(device, path, backend, "tf32")
         check_faster(device, backend)
         return
@@ -70,10 +73,11 @@ def check(device: torch.device, path: str, kind: str, backend: Backend | None = 
             check_paper(device, path, backend, precision)
 
 
-def check_kernels(name: str, apart: Callable[..., float], device: torch.device) -> None:
+def check_kernels(name: str, apart: Callable[..., float], device: torch.device, most: float = 0.0) -> None:
     """Kernels against their twins, in shapes of which the last is an update's; all of them twice."""
     for shape in 2 * KERNEL_SHAPES:
-        if difference := apart(kernels.load(name), shape, device):
+        difference = apart(kernels.load(name), shape, device)
+        if difference > most:
             raise CheckError(f"kernels of shape {shape} differ from their twins by {difference:.1e}")
 
 

@@ -109,7 +109,7 @@ def test_kernels_compute_the_hidden_layer_three_times_and_spare_its_memory():
     more = 3 * 2 * n_rows * run.d_model * run.hidden_width
     ours, theirs = (sum(flops for flops, _ in count.products) / count.n_runs for count in (own, update))
     assert ours - theirs == more
-    assert own.launches["feed_forward"] == 3 * run.n_layers
+    assert own.launches["branches"] == 3 * run.n_layers
     spared = update.bytes_per_run - own.bytes_per_run
     assert spared > 8 * 4 * n_rows * run.hidden_width  # written twice, and read by what comes after
 

@@ -163,7 +163,7 @@ def generated(fields, path):
             network.products = Products()  # our own cannot be called with fakes, only compiled
         e.rehearse()
         e.network.products = products
-        e.network.fused = kernels.load("feed_forward") if path == "kernels" else None
+        e.network.fused = kernels.load("branches") if path == "kernels" else None
         numbers = [torch.zeros(N_SLOTS, 1, device="cuda") for _ in range(7)]
         for name, function, arguments in (
             ("gradients", e._gradients, e.tables.batch(e.step)),
