@@ -399,7 +399,9 @@ def _which(p: argparse.ArgumentParser, profile: str | None) -> None:
     p.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="all without a name")
     default = "%(default)s" if profile else "all of them"
     p.add_argument(
-        "--profile", default=profile, help=f"smoke, laptop, paper or a .yml file (default: {default})"
+        "--profile",
+        default=profile,
+        help=f"smoke, laptop, overnight, paper or a .yml file (default: {default})",
     )
 
 
